@@ -1,0 +1,92 @@
+//! The lease: a node's promise to keep a shard until an epoch, for a price.
+//!
+//! An owner signs one lease per stripe and per manifest block. All leases of one put carry one tag, so that one signed
+//! release ends them all.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BlockId, ID_SIZE, OwnerId, StripeId};
+use crate::sign::Signable;
+use crate::time::Epoch;
+
+/// What all leases of one put have in common: 16 random bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LeaseTag(#[serde(with = "serde_bytes")] [u8; 16]);
+
+impl LeaseTag {
+    /// Wraps raw bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The raw bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for LeaseTag {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "LeaseTag({:032x})", u128::from_be_bytes(self.0))
+    }
+}
+
+/// What a lease is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// Every shard of a stripe.
+    Stripe(StripeId),
+    /// A manifest block.
+    Block(BlockId),
+}
+
+/// An owner's wish that whatever belongs to the subject be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Who wishes it.
+    pub owner: OwnerId,
+    /// The put it belongs to.
+    pub tag: LeaseTag,
+    /// What is to be kept.
+    pub subject: Subject,
+    /// The first epoch in which it need not be kept any more.
+    pub until: Epoch,
+}
+
+impl Lease {
+    /// Whether the lease has ended by itself.
+    #[must_use]
+    pub fn expired(&self, now: Epoch) -> bool {
+        now >= self.until
+    }
+}
+
+impl Signable for Lease {
+    const DOMAIN: &'static str = "datamesh lease v1";
+
+    fn signer(&self) -> &[u8; ID_SIZE] {
+        self.owner.as_bytes()
+    }
+}
+
+/// An owner's word that nothing of a put need be kept any more. Final: no later lease under the tag counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Who says it.
+    pub owner: OwnerId,
+    /// The put it ends.
+    pub tag: LeaseTag,
+}
+
+impl Signable for Release {
+    const DOMAIN: &'static str = "datamesh release v1";
+
+    fn signer(&self) -> &[u8; ID_SIZE] {
+        self.owner.as_bytes()
+    }
+}

@@ -1,0 +1,16 @@
+//! The nouns: every type two nodes must agree on, and its one canonical encoding.
+//!
+//! Nothing here does I/O, reads a clock or draws randomness: time and entropy arrive as arguments.
+
+pub mod encode;
+pub mod id;
+pub mod lease;
+pub mod limits;
+pub mod manifest;
+pub mod placement;
+pub mod receipt;
+pub mod scheme;
+pub mod sign;
+pub mod time;
+pub mod topology;
+pub mod wire;

@@ -1,0 +1,80 @@
+//! Every maximum in the system, in one file.
+
+/// Bytes in a kibibyte.
+pub const KIB: usize = 1024;
+/// Bytes in a mebibyte.
+pub const MIB: usize = 1024 * KIB;
+
+/// The plaintext of a fixed-size chunk, bytes.
+pub const FIXED_CHUNK_SIZE: usize = MIB;
+/// The shortest content-defined chunk, bytes (the last one of an object may be shorter).
+pub const DEFINED_CHUNK_SIZE_MIN: usize = 256 * KIB;
+/// The mean content-defined chunk, bytes.
+pub const DEFINED_CHUNK_SIZE_MEAN: usize = MIB;
+/// The longest chunk of any kind, bytes.
+pub const CHUNK_SIZE_MAX: usize = 4 * MIB;
+/// What packing and sealing may add to a chunk, bytes: one trailer byte and one authentication tag.
+pub const SEAL_OVERHEAD_MAX: usize = 32;
+/// The longest sealed chunk, bytes.
+pub const SEALED_CHUNK_SIZE_MAX: usize = CHUNK_SIZE_MAX + SEAL_OVERHEAD_MAX;
+
+/// Most data shards of a stripe.
+pub const DATA_SHARDS_MAX: usize = 128;
+/// Most parity shards of a stripe.
+pub const PARITY_SHARDS_MAX: usize = 128;
+/// Most shards of a stripe, data and parity: the field GF(2^8) has no more points.
+pub const STRIPE_SHARDS_MAX: usize = 255;
+/// Shards are padded to a multiple of this, bytes, so that coding runs on whole vector registers.
+pub const SHARD_ALIGNMENT: usize = 64;
+/// The longest shard, bytes.
+pub const SHARD_SIZE_MAX: usize = SEALED_CHUNK_SIZE_MAX.next_multiple_of(SHARD_ALIGNMENT);
+
+/// The largest sealed object that travels inside its manifest block, bytes.
+pub const INLINE_SIZE_MAX: usize = 64 * KIB;
+/// The largest manifest block, bytes.
+pub const BLOCK_SIZE_MAX: usize = 512 * KIB;
+/// Shard ids that a leaf block aims to hold: its stripe count follows from it and from k + m.
+pub const LEAF_SHARD_IDS_TARGET: usize = 3072;
+/// Most stripes of one leaf block.
+pub const LEAF_STRIPES_MAX: usize = 256;
+/// Most children of one branch block.
+pub const BRANCH_CHILDREN_MAX: usize = 1024;
+/// Most levels of branch blocks above the leaves.
+pub const MANIFEST_DEPTH_MAX: u8 = 4;
+/// Most recipients of an object.
+pub const RECIPIENTS_MAX: usize = 64;
+/// Longest name, media type, or metadata key or value, bytes.
+pub const DETAIL_TEXT_SIZE_MAX: usize = 4 * KIB;
+/// Most metadata entries of an object.
+pub const METADATA_ENTRIES_MAX: usize = 64;
+
+/// Placement groups: a stripe's group is the prefix of its id.
+pub const PLACEMENT_GROUPS: u16 = 16_384;
+/// Points on the ring of a node of mean capacity.
+pub const RING_POINTS_PER_NODE: u32 = 150;
+/// The ring's load factor, in hundredths: no node holds more than this over its fair share.
+pub const RING_LOAD_FACTOR_PERCENT: u32 = 125;
+/// Holders per group that the ring balances; beyond them a group's order is the plain walk of the ring.
+pub const RING_BALANCED_RANKS: usize = 32;
+
+/// The longest header of a wire message, bytes.
+pub const WIRE_HEADER_SIZE_MAX: usize = 256 * KIB;
+/// The longest payload of a wire message, bytes.
+pub const WIRE_PAYLOAD_SIZE_MAX: usize = SHARD_SIZE_MAX;
+/// Most items one `Has` request may ask about.
+pub const WIRE_ITEMS_MAX: usize = 1024;
+/// Most node records in one message.
+pub const WIRE_RECORDS_MAX: usize = 256;
+/// Most addresses in a node record.
+pub const NODE_ADDRESSES_MAX: usize = 16;
+/// Longest address, domain label, or version text in a node record, bytes.
+pub const NODE_TEXT_SIZE_MAX: usize = 256;
+/// Most nodes a topology keeps.
+pub const TOPOLOGY_NODES_MAX: usize = 65_536;
+/// How far a node record's sequence may lie ahead of the reader's clock, milliseconds.
+pub const NODE_RECORD_AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
+
+/// Longest segment file of a store, bytes: a new one is begun past it.
+pub const SEGMENT_SIZE_MAX: u64 = 256 * MIB as u64;
+/// Most leases one item may be kept under.
+pub const ITEM_LEASES_MAX: usize = 1024;

@@ -1,0 +1,197 @@
+//! Transfer-protocol messages and their versions.
+//!
+//! A message is a header in canonical DAG-CBOR and a payload of raw bytes, each behind its length as a 32-bit
+//! little-endian number. Lengths are checked before anything is allocated for them.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ItemId, NodeId};
+use crate::lease::{Lease, Release, Subject};
+use crate::manifest::Stripe;
+use crate::receipt::Receipt;
+use crate::sign::Signed;
+use crate::topology::NodeRecord;
+
+/// The libp2p protocol name of version 1.
+pub const PROTOCOL: &str = "/datamesh/exchange/1";
+
+/// A message: what is meant, and the bytes it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message<H> {
+    /// What is meant.
+    pub header: H,
+    /// The bytes of an item; empty for messages that carry none.
+    pub payload: Bytes,
+}
+
+impl<H> Message<H> {
+    /// A message without bytes.
+    pub const fn bare(header: H) -> Self {
+        Self { header, payload: Bytes::new() }
+    }
+}
+
+/// What a peer is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Keep the payload. Answered by [`Response::Stored`] once a power cut can't take it back.
+    Store(StoreRequest),
+    /// Send an item, or a part of it. Answered by [`Response::Found`] or [`Response::Absent`].
+    Fetch(FetchRequest),
+    /// Which of these items are held? Answered by [`Response::Holds`].
+    Has(Vec<ItemId>),
+    /// Drop every lease under a tag. Answered by [`Response::Released`].
+    Release(Signed<Release>),
+    /// Which node records are known, after this node in the order of ids? Answered by [`Response::Records`].
+    Records {
+        /// The last node of the page before; `None` for the first page.
+        after: Option<NodeId>,
+    },
+    /// Learn these node records. Answered by [`Response::Learned`].
+    Announce(Vec<Signed<NodeRecord>>),
+    /// How is the node? Answered by [`Response::Status`].
+    Status,
+}
+
+/// An item to keep; its bytes are the payload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreRequest {
+    /// What the bytes are.
+    pub item: StoredItem,
+    /// Why they are to be kept.
+    pub lease: Signed<Lease>,
+}
+
+/// What is stored, with all that repair needs to know about it later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoredItem {
+    /// A shard and the stripe it is of.
+    Shard {
+        /// Its place in the stripe.
+        index: u8,
+        /// The stripe.
+        stripe: Stripe,
+    },
+    /// A manifest block.
+    Block(crate::id::BlockId),
+}
+
+impl StoredItem {
+    /// The item's id, unless it names a shard that its stripe doesn't have.
+    #[must_use]
+    pub fn id(&self) -> Option<ItemId> {
+        match self {
+            Self::Shard { index, stripe } => stripe.shards.get(usize::from(*index)).copied().map(ItemId::Shard),
+            Self::Block(block) => Some(ItemId::Block(*block)),
+        }
+    }
+
+    /// What a lease for it must be for.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        match self {
+            Self::Shard { stripe, .. } => Subject::Stripe(stripe.id()),
+            Self::Block(block) => Subject::Block(*block),
+        }
+    }
+}
+
+/// An item to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchRequest {
+    /// Which item.
+    pub item: ItemId,
+    /// The first byte wanted.
+    pub offset: u32,
+    /// Bytes wanted at most; `None` for all that follow.
+    pub size: Option<u32>,
+}
+
+/// A node's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// The item is on stable storage.
+    Stored(Signed<Receipt>),
+    /// The payload is what was asked for.
+    Found,
+    /// The node does not hold the item.
+    Absent,
+    /// For each item asked about, whether it is held.
+    Holds(Vec<bool>),
+    /// Leases that ended.
+    Released {
+        /// How many.
+        lease_count: u64,
+    },
+    /// One page of node records; the last one where `more` is false.
+    Records {
+        /// The page.
+        records: Vec<Signed<NodeRecord>>,
+        /// Whether another page follows.
+        more: bool,
+    },
+    /// Records that were news.
+    Learned {
+        /// How many.
+        record_count: u64,
+    },
+    /// How the node is.
+    Status(NodeStatus),
+    /// The node will not do it.
+    Refused(Refusal),
+}
+
+/// How a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Who answers.
+    pub node: NodeId,
+    /// The version that it runs.
+    pub software: String,
+    /// Bytes that it offers.
+    pub capacity: u64,
+    /// Bytes that its items take.
+    pub used: u64,
+    /// Items that it holds.
+    pub item_count: u64,
+    /// Nodes that it knows, itself included.
+    pub node_count: u64,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Whether it takes no more items because it is full.
+    pub full: bool,
+}
+
+/// Why a node will not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The quota or the free-space floor is reached.
+    #[error("node is full")]
+    Full,
+    /// The bytes don't hash to the item's id, or have another length than its stripe says.
+    #[error("bytes are not those of the item")]
+    WrongBytes,
+    /// The lease is not signed by its owner, is for something else, or has ended.
+    #[error("lease is not valid for the item")]
+    InvalidLease,
+    /// The owner released this tag before.
+    #[error("lease was released")]
+    Released,
+    /// The item is kept under as many leases as one may be.
+    #[error("item has too many leases")]
+    TooManyLeases,
+    /// A bound of the protocol was passed.
+    #[error("request is out of bounds")]
+    OutOfBounds,
+    /// The node's disk can't be read or written.
+    #[error("node's disk failed")]
+    DiskFailed,
+    /// The node is stopping or overloaded.
+    #[error("node is busy")]
+    Busy,
+}

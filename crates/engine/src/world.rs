@@ -1,0 +1,223 @@
+//! The world: every trait the engine needs from outside, and nothing else.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use datamesh_core::id::{ItemId, NodeId};
+use datamesh_core::lease::{Lease, Release};
+use datamesh_core::sign::Signed;
+use datamesh_core::time::Timestamp;
+use datamesh_core::topology::Topology;
+use datamesh_core::wire::{Message, Request, Response, StoredItem};
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+
+/// Everything nondeterministic that the engine may touch. Cheap to clone.
+#[derive(Clone)]
+pub struct World {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Processor time.
+    pub compute: Arc<dyn Compute>,
+    /// Other nodes.
+    pub peers: Arc<dyn Peers>,
+}
+
+/// Tells and awaits time.
+pub trait Clock: Send + Sync {
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+
+    /// Time since some fixed instant; never goes back.
+    fn elapsed(&self) -> Duration;
+
+    /// Completes once this much time has passed.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// Draws randomness fit for keys.
+pub trait Entropy: Send + Sync {
+    /// Fills a buffer with random bytes.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// Runs work that keeps a processor busy where it blocks no I/O.
+pub trait Compute: Send + Sync {
+    /// Completes once the job has run.
+    ///
+    /// # Cancel safety
+    /// A job that has started runs to its end though the future is dropped.
+    fn run(&self, job: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()>;
+}
+
+/// Knows the mesh and speaks to its nodes.
+pub trait Peers: Send + Sync {
+    /// The mesh as it is known here now.
+    fn topology(&self) -> Arc<Topology>;
+
+    /// Asks a node and awaits its answer. Backpressure: waits while too many bytes are under way.
+    ///
+    /// It ends by itself when the transport says that the node can't be reached or has stalled; callers that can't wait
+    /// that long set a deadline of their own.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no answer.
+    ///
+    /// # Cancel safety
+    /// When dropped, the node may or may not have seen the request.
+    fn call(&self, node: NodeId, request: Message<Request>) -> BoxFuture<'_, Result<Message<Response>, CallError>>;
+}
+
+/// Why a node did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It can't be dialled, or the connection broke.
+    #[error("node {node} can't be reached: {why}")]
+    Unreachable {
+        /// Whom.
+        node: NodeId,
+        /// What the transport said.
+        why: String,
+    },
+    /// It didn't answer in time.
+    #[error("node {node} did not answer in {waited_ms} ms")]
+    TimedOut {
+        /// Whom.
+        node: NodeId,
+        /// How long it was given, milliseconds.
+        waited_ms: u64,
+    },
+    /// It answered with what is no message.
+    #[error("node {node} broke the protocol: {why}")]
+    Protocol {
+        /// Whom.
+        node: NodeId,
+        /// What is wrong with the answer.
+        why: String,
+    },
+    /// This side is stopping.
+    #[error("the network is shut down")]
+    Closed,
+}
+
+/// A node's own items on its own disk.
+pub trait Items: Send + Sync {
+    /// Keeps an item under a lease. Done when a power cut can't take it back. The caller has checked that the bytes are
+    /// the item's and that the lease is valid for it; an item that is held already only gains the lease.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when it is not kept.
+    ///
+    /// # Cancel safety
+    /// When dropped, the item may or may not be kept.
+    fn store(
+        &self,
+        item: StoredItem,
+        lease: Signed<Lease>,
+        bytes: Bytes,
+    ) -> BoxFuture<'_, Result<(), ItemsError>>;
+
+    /// Reads an item from `offset` on, `size` bytes at most; `None` if it isn't held. A whole item is checked against its
+    /// id before it is returned.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when it is held but can't be read.
+    fn fetch(
+        &self,
+        item: ItemId,
+        offset: u32,
+        size: Option<u32>,
+    ) -> BoxFuture<'_, Result<Option<Bytes>, ItemsError>>;
+
+    /// Says for each item whether it is held, from the index alone.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the index can't be read.
+    fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>>;
+
+    /// Ends every lease under the release's tag, durably, and says how many there were. Items without a lease are garbage.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when that could not be made durable.
+    fn release(&self, release: Signed<Release>) -> BoxFuture<'_, Result<u64, ItemsError>>;
+
+    /// How full it is.
+    fn usage(&self) -> Usage;
+}
+
+/// How full a node's disk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes offered.
+    pub capacity: u64,
+    /// Bytes taken.
+    pub used: u64,
+    /// Items held.
+    pub item_count: u64,
+    /// Whether no more is taken.
+    pub full: bool,
+}
+
+/// Why an item was not kept, read or released.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ItemsError {
+    /// The quota or the free-space floor is reached.
+    #[error("store is full")]
+    Full,
+    /// The lease's tag was released before.
+    #[error("lease was released")]
+    Released,
+    /// The item is kept under as many leases as one may be.
+    #[error("item has too many leases")]
+    TooManyLeases,
+    /// The bytes on disk are not the item's any more.
+    #[error("{0} is rotten on disk")]
+    Rotten(ItemId),
+    /// The disk can't be read, written or synced.
+    #[error("disk: {0}")]
+    Disk(String),
+    /// The store is stopping.
+    #[error("store is closed")]
+    Closed,
+}
+
+/// Where a put reads its bytes.
+pub trait Source: Send {
+    /// Reads up to the buffer's length; 0 at the end.
+    ///
+    /// # Errors
+    /// When the source can't be read or changed under the reader.
+    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>>;
+}
+
+/// Where a get writes its bytes, in their order.
+pub trait Sink: Send {
+    /// Writes all of it after what was written before.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>>;
+}
+
+impl dyn Compute {
+    /// Runs a job and returns what it returns.
+    ///
+    /// # Panics
+    /// If the job panics.
+    pub async fn output<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (sender, receiver) = oneshot::channel();
+        self.run(Box::new(move || {
+            // The receiver is gone only when nobody waits for the result any more.
+            let _ = sender.send(job());
+        }))
+        .await;
+        receiver.await.expect("a job that was run to its end has sent its result")
+    }
+}
