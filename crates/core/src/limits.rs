@@ -63,6 +63,8 @@ pub const WIRE_HEADER_SIZE_MAX: usize = 256 * KIB;
 pub const WIRE_PAYLOAD_SIZE_MAX: usize = SHARD_SIZE_MAX;
 /// Most items one `Has` request may ask about.
 pub const WIRE_ITEMS_MAX: usize = 1024;
+/// Most leases in one message.
+pub const WIRE_LEASES_MAX: usize = 256;
 /// Most node records in one message.
 pub const WIRE_RECORDS_MAX: usize = 256;
 /// Most addresses in a node record.

@@ -42,6 +42,15 @@ pub enum Request {
     Fetch(FetchRequest),
     /// Which of these items are held? Answered by [`Response::Holds`].
     Has(Vec<ItemId>),
+    /// What is known of an item, short of its bytes? Answered by [`Response::Described`] or [`Response::Absent`].
+    Describe(ItemId),
+    /// Keep an item that is held already under one more lease. Answered by [`Response::Stored`] or [`Response::Absent`].
+    Lease {
+        /// The item.
+        item: ItemId,
+        /// The lease.
+        lease: Signed<Lease>,
+    },
     /// Drop every lease under a tag. Answered by [`Response::Released`].
     Release(Signed<Release>),
     /// Which node records are known, after this node in the order of ids? Answered by [`Response::Records`].
@@ -99,6 +108,15 @@ impl StoredItem {
     }
 }
 
+/// What a node knows of an item that it holds, short of its bytes: what repair needs to store it elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// What the item is.
+    pub item: StoredItem,
+    /// Why it is kept, up to [`WIRE_LEASES_MAX`](crate::limits::WIRE_LEASES_MAX) leases.
+    pub leases: Vec<Signed<Lease>>,
+}
+
 /// An item to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchRequest {
@@ -122,6 +140,8 @@ pub enum Response {
     Absent,
     /// For each item asked about, whether it is held.
     Holds(Vec<bool>),
+    /// What is known of the item.
+    Described(Description),
     /// Leases that ended.
     Released {
         /// How many.

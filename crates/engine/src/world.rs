@@ -10,7 +10,7 @@ use datamesh_core::lease::{Lease, Release};
 use datamesh_core::sign::Signed;
 use datamesh_core::time::Timestamp;
 use datamesh_core::topology::Topology;
-use datamesh_core::wire::{Message, Request, Response, StoredItem};
+use datamesh_core::wire::{Description, Message, Request, Response, StoredItem};
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
@@ -141,6 +141,20 @@ pub trait Items: Send + Sync {
     /// # Errors
     /// [`ItemsError`] when the index can't be read.
     fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>>;
+
+    /// What is known of an item, short of its bytes; `None` if it isn't held. At most
+    /// [`WIRE_LEASES_MAX`](datamesh_core::limits::WIRE_LEASES_MAX) of its leases.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the index can't be read.
+    fn describe(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>>;
+
+    /// Keeps an item that is held already under one more lease, durably, and says whether it is held. The caller has
+    /// checked that the lease is valid for it.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when that could not be made durable.
+    fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>>;
 
     /// Ends every lease under the release's tag, durably, and says how many there were. Items without a lease are garbage.
     ///
