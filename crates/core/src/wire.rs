@@ -113,6 +113,8 @@ impl StoredItem {
 pub struct Description {
     /// What the item is.
     pub item: StoredItem,
+    /// Its size, bytes.
+    pub size: u32,
     /// Why it is kept, up to [`WIRE_LEASES_MAX`](crate::limits::WIRE_LEASES_MAX) leases.
     pub leases: Vec<Signed<Lease>>,
 }
