@@ -47,6 +47,8 @@ pub const RECIPIENTS_MAX: usize = 64;
 pub const DETAIL_TEXT_SIZE_MAX: usize = 4 * KIB;
 /// Most metadata entries of an object.
 pub const METADATA_ENTRIES_MAX: usize = 64;
+/// Most bytes of all metadata keys and values of an object together.
+pub const METADATA_SIZE_MAX: usize = 64 * KIB;
 
 /// Placement groups: a stripe's group is the prefix of its id.
 pub const PLACEMENT_GROUPS: u16 = 16_384;

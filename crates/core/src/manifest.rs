@@ -15,14 +15,24 @@ use crate::id::{BlockId, ID_SIZE, ShardId, StripeId};
 use crate::lease::LeaseTag;
 use crate::limits::{
     BLOCK_SIZE_MAX, BRANCH_CHILDREN_MAX, CHUNK_SIZE_MAX, DETAIL_TEXT_SIZE_MAX, INLINE_SIZE_MAX,
-    LEAF_SHARD_IDS_TARGET, LEAF_STRIPES_MAX, MANIFEST_DEPTH_MAX, METADATA_ENTRIES_MAX, RECIPIENTS_MAX,
-    SEAL_OVERHEAD_MAX, SEALED_CHUNK_SIZE_MAX,
+    LEAF_SHARD_IDS_TARGET, LEAF_STRIPES_MAX, MANIFEST_DEPTH_MAX, METADATA_ENTRIES_MAX, METADATA_SIZE_MAX,
+    RECIPIENTS_MAX, SEALED_CHUNK_SIZE_MAX,
 };
-use crate::scheme::{Redundancy, Scheme};
+use crate::scheme::{Cipher, Mode, Redundancy, Scheme};
 use crate::time::Timestamp;
+
+mod link;
+
+pub use link::{Link, Place};
 
 /// The one version of the format that this program reads and writes.
 pub const MANIFEST_VERSION: u8 = 1;
+
+/// Bytes of a commitment to an object's key.
+pub const COMMITMENT_SIZE: usize = 32;
+
+/// Bytes of the key that a chunk has to itself, where it has one.
+pub const CHUNK_KEY_SIZE: usize = 32;
 
 /// Why bytes are no manifest block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,9 +40,12 @@ pub enum ManifestError {
     /// Not the canonical encoding of such a block.
     #[error(transparent)]
     Encoding(#[from] DecodeError),
+    /// The hash of the bytes is another.
+    #[error("bytes are not those of block {0}")]
+    WrongBytes(BlockId),
     /// Written by a later version of the program.
     #[error("manifest version {0}: this program reads version {MANIFEST_VERSION}; a newer one is needed")]
-    Version(u8),
+    Version(u64),
     /// A count, depth or size out of its bound.
     #[error("manifest out of bounds: {what} is {found}, at most {most}")]
     OutOfBounds {
@@ -165,6 +178,22 @@ impl Stripe {
         StripeId::from_bytes(*hasher.finalize().as_bytes())
     }
 
+    /// Whether it is within its bounds and has k + m shards.
+    ///
+    /// # Errors
+    /// [`ManifestError`] if it isn't.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let most = u64::try_from(SEALED_CHUNK_SIZE_MAX).expect("a small constant");
+        bounded_u64("sealed size", u64::from(self.sealed_size), most)?;
+        if self.sealed_size == 0 {
+            return Err(ManifestError::Contradiction("a stripe without bytes"));
+        }
+        if self.shards.len() != self.redundancy.shard_count() {
+            return Err(ManifestError::Contradiction("a stripe with more or fewer shards than k + m"));
+        }
+        Ok(())
+    }
+
     /// Bytes of each of its shards.
     #[must_use]
     pub fn shard_size(&self) -> usize {
@@ -256,21 +285,14 @@ impl Root {
     /// [`ManifestError`] for what is no such block or out of its bounds.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         bounded("block size", bytes.len(), BLOCK_SIZE_MAX)?;
-        let root: Self = decode(bytes)?;
+        let root: Self = decode(bytes).map_err(|error| later_version(bytes).unwrap_or(error.into()))?;
         if root.version != MANIFEST_VERSION {
-            return Err(ManifestError::Version(root.version));
+            return Err(ManifestError::Version(root.version.into()));
         }
-        bounded("recipients", root.grants.len(), RECIPIENTS_MAX)?;
+        root.check_keys()?;
         match &root.body {
-            Body::Inline(sealed) => bounded("inline size", sealed.len(), INLINE_SIZE_MAX + SEAL_OVERHEAD_MAX)?,
-            Body::Tree(tree) => {
-                bounded("depth", usize::from(tree.depth), usize::from(MANIFEST_DEPTH_MAX))?;
-                let most = stripe_count_max(tree.depth, root.scheme.redundancy);
-                bounded_u64("stripes", tree.top.stripe_count, most)?;
-                if tree.top.stripe_count == 0 {
-                    return Err(ManifestError::Contradiction("a tree without stripes"));
-                }
-            }
+            Body::Inline(sealed) => bounded("inline size", sealed.len(), INLINE_SIZE_MAX)?,
+            Body::Tree(tree) => tree.check(root.scheme.redundancy)?,
         }
         Ok(root)
     }
@@ -279,6 +301,52 @@ impl Root {
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         encode(self).into()
+    }
+
+    /// Whether what says how the object's key is kept agrees with its mode.
+    fn check_keys(&self) -> Result<(), ManifestError> {
+        let contradiction = |what| Err(ManifestError::Contradiction(what));
+        bounded("recipients", self.grants.len(), RECIPIENTS_MAX)?;
+        let encrypted = self.scheme.cipher != Cipher::None;
+        match self.scheme.mode {
+            Mode::Public if encrypted => contradiction("a public object with a cipher"),
+            Mode::Public if !self.grants.is_empty() => contradiction("a public object with recipients"),
+            Mode::Public if !self.commitment.is_empty() => contradiction("a public object with a key"),
+            Mode::Public => Ok(()),
+            _ if !encrypted => contradiction("a private object without a cipher"),
+            _ if self.grants.is_empty() => contradiction("a private object without recipients"),
+            _ if self.commitment.len() != COMMITMENT_SIZE => {
+                contradiction("a private object without a commitment to its key")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The error for a root of a later version, whatever else that version has changed.
+fn later_version(bytes: &[u8]) -> Option<ManifestError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    let Versioned { version } = serde_ipld_dagcbor::from_slice(bytes).ok()?;
+    (version > u64::from(MANIFEST_VERSION)).then_some(ManifestError::Version(version))
+}
+
+impl Tree {
+    /// Whether the tree is the one that its stripes make: none deeper than it must be, none empty.
+    fn check(&self, redundancy: Redundancy) -> Result<(), ManifestError> {
+        bounded("depth", usize::from(self.depth), usize::from(MANIFEST_DEPTH_MAX))?;
+        let stripe_count = self.top.stripe_count;
+        bounded_u64("stripes", stripe_count, stripe_count_max(self.depth, redundancy))?;
+        let below = self.depth.checked_sub(1);
+        if stripe_count == 0 {
+            return Err(ManifestError::Contradiction("a tree without stripes"));
+        }
+        if below.is_some_and(|depth| stripe_count <= stripe_count_max(depth, redundancy)) {
+            return Err(ManifestError::Contradiction("a tree deeper than its stripes need"));
+        }
+        Ok(())
     }
 }
 
@@ -323,9 +391,7 @@ impl Leaf {
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         bounded("block size", bytes.len(), BLOCK_SIZE_MAX)?;
         let leaf: Self = decode(bytes)?;
-        let Some(first) = leaf.stripes.first() else {
-            return Err(ManifestError::Contradiction("a leaf without stripes"));
-        };
+        let first = leaf.stripes.first().expect("a leaf that decodes has stripes");
         bounded("stripes", leaf.stripes.len(), leaf_stripe_count(first.redundancy))?;
         Ok(leaf)
     }
@@ -338,7 +404,7 @@ impl Leaf {
 }
 
 impl Details {
-    /// Whether every text and list is within its bound.
+    /// Whether every text and list is within its bound, so that a root block that holds them is within its own.
     ///
     /// # Errors
     /// [`ManifestError::OutOfBounds`] naming the first that isn't.
@@ -346,22 +412,36 @@ impl Details {
         bounded("name", self.name.len(), DETAIL_TEXT_SIZE_MAX)?;
         bounded("media type", self.media_type.as_deref().map_or(0, str::len), DETAIL_TEXT_SIZE_MAX)?;
         bounded("metadata entries", self.metadata.len(), METADATA_ENTRIES_MAX)?;
-        let text_size: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
-        bounded("metadata text", text_size, METADATA_ENTRIES_MAX * KEY_AND_VALUE_MEAN_MAX)
+        for (key, value) in &self.metadata {
+            bounded("metadata key", key.len(), DETAIL_TEXT_SIZE_MAX)?;
+            bounded("metadata value", value.len(), DETAIL_TEXT_SIZE_MAX)?;
+        }
+        let text_size = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+        bounded("metadata", text_size, METADATA_SIZE_MAX)
     }
 }
 
-/// What a metadata entry may take on average, bytes, so that all of them fit a root block.
-const KEY_AND_VALUE_MEAN_MAX: usize = DETAIL_TEXT_SIZE_MAX;
-
-impl LeafChunks {
-    /// Whether every chunk is within its bound.
+impl ChunkEntry {
+    /// Whether such a chunk can be in an object of this mode.
     ///
     /// # Errors
-    /// [`ManifestError::OutOfBounds`] if one isn't.
-    pub fn check(&self) -> Result<(), ManifestError> {
+    /// [`ManifestError`] if it is too long, empty, or has a key where it needs none or the other way round.
+    pub fn check(&self, mode: Mode) -> Result<(), ManifestError> {
         let most = u64::try_from(CHUNK_SIZE_MAX).expect("a small constant");
-        self.0.iter().try_for_each(|entry| bounded_u64("chunk size", u64::from(entry.size), most))
+        bounded_u64("chunk size", u64::from(self.size), most)?;
+        if self.size == 0 {
+            return Err(ManifestError::Contradiction("a chunk without bytes"));
+        }
+        let well_keyed = match mode {
+            Mode::Sealed => matches!(self.key.len(), 0 | CHUNK_KEY_SIZE),
+            Mode::Dedup => self.key.len() == CHUNK_KEY_SIZE,
+            Mode::Public => self.key.is_empty(),
+        };
+        if well_keyed {
+            Ok(())
+        } else {
+            Err(ManifestError::Contradiction("a chunk key that the mode has not"))
+        }
     }
 }
 
@@ -377,6 +457,9 @@ impl TryFrom<LeafEncoding> for Leaf {
 
     fn try_from(encoding: LeafEncoding) -> Result<Self, ManifestError> {
         let LeafEncoding { redundancy, stripes, sealed } = encoding;
+        if stripes.is_empty() {
+            return Err(ManifestError::Contradiction("a leaf without stripes"));
+        }
         let stripe = |(sealed_size, ids)| StripeEncoding(redundancy, sealed_size, ids).try_into();
         Ok(Self { stripes: stripes.into_iter().map(stripe).collect::<Result<_, _>>()?, sealed })
     }
@@ -400,16 +483,14 @@ impl TryFrom<StripeEncoding> for Stripe {
     type Error = ManifestError;
 
     fn try_from(StripeEncoding(redundancy, sealed_size, ids): StripeEncoding) -> Result<Self, ManifestError> {
-        let most = u64::try_from(SEALED_CHUNK_SIZE_MAX).expect("a small constant");
-        bounded_u64("sealed size", u64::from(sealed_size), most)?;
-        if sealed_size == 0 {
-            return Err(ManifestError::Contradiction("a stripe without bytes"));
-        }
         let (shards, rest) = ids.as_chunks::<ID_SIZE>();
-        if shards.len() != redundancy.shard_count() || !rest.is_empty() {
-            return Err(ManifestError::Contradiction("a stripe with more or fewer shards than k + m"));
+        if !rest.is_empty() {
+            return Err(ManifestError::Contradiction("a stripe with a part of a shard id"));
         }
-        Ok(Self { redundancy, sealed_size, shards: shards.iter().copied().map(ShardId::from_bytes).collect() })
+        let shards = shards.iter().copied().map(ShardId::from_bytes).collect();
+        let stripe = Self { redundancy, sealed_size, shards };
+        stripe.check()?;
+        Ok(stripe)
     }
 }
 
