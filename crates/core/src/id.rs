@@ -200,7 +200,11 @@ impl FromStr for ObjectId {
         let mistyped = |why: &str| ParseIdError::Mistyped { text: text.to_owned(), why: why.to_owned() };
         let found = bare.chars().count();
         if found < OBJECT_ID_TEXT_LENGTH && OBJECT_ID_TEXT_PREFIX.starts_with(prefix_of(bare)) {
-            return Err(ParseIdError::Truncated { text: text.to_owned(), found, expected: OBJECT_ID_TEXT_LENGTH });
+            return Err(ParseIdError::Truncated {
+                text: text.to_owned(),
+                found,
+                expected: OBJECT_ID_TEXT_LENGTH,
+            });
         }
         if found > OBJECT_ID_TEXT_LENGTH {
             return Err(mistyped(&format!("{found} characters where an id has {OBJECT_ID_TEXT_LENGTH}")));
@@ -360,7 +364,8 @@ mod tests {
             let error = text[..end].parse::<ObjectId>().expect_err("truncated");
             assert!(matches!(error, ParseIdError::Truncated { .. }), "{end}: {error}");
         }
-        for wrong in ["1".repeat(59), text.replace("bafyr", "bafkr"), format!("{text}a"), "café".to_owned()] {
+        for wrong in ["1".repeat(59), text.replace("bafyr", "bafkr"), format!("{text}a"), "café".to_owned()]
+        {
             let error = wrong.parse::<ObjectId>().expect_err("mistyped");
             assert!(matches!(error, ParseIdError::Mistyped { .. }), "{wrong}: {error}");
         }

@@ -79,7 +79,9 @@ pub struct Redundancy {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedundancyError {
     /// Out of range.
-    #[error("{data}+{parity} is out of range: 1..={DATA_SHARDS_MAX} data, 0..={PARITY_SHARDS_MAX} parity, together up to {STRIPE_SHARDS_MAX}")]
+    #[error(
+        "{data}+{parity} is out of range: 1..={DATA_SHARDS_MAX} data, 0..={PARITY_SHARDS_MAX} parity, together up to {STRIPE_SHARDS_MAX}"
+    )]
     OutOfRange {
         /// Data shards asked for.
         data: usize,

@@ -126,7 +126,9 @@ impl NodeRecord {
     /// Whether the ring may give it new shards.
     #[must_use]
     pub fn takes_shards(&self) -> bool {
-        self.state == NodeState::Active && matches!(self.role, Role::Storage | Role::Archival) && self.capacity > 0
+        self.state == NodeState::Active
+            && matches!(self.role, Role::Storage | Role::Archival)
+            && self.capacity > 0
     }
 }
 

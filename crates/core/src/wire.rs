@@ -93,7 +93,9 @@ impl StoredItem {
     #[must_use]
     pub fn id(&self) -> Option<ItemId> {
         match self {
-            Self::Shard { index, stripe } => stripe.shards.get(usize::from(*index)).copied().map(ItemId::Shard),
+            Self::Shard { index, stripe } => {
+                stripe.shards.get(usize::from(*index)).copied().map(ItemId::Shard)
+            }
             Self::Block(block) => Some(ItemId::Block(*block)),
         }
     }
