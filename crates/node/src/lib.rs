@@ -1,1 +1,3 @@
-//! Empty.
+//! The composition root: settings in, a running node out.
+
+pub mod settings;

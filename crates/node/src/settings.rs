@@ -1,0 +1,386 @@
+//! Typed settings: every unit in the type, every unknown key an error.
+//!
+//! One table below defines each setting; what parses, documents and shows settings is made from it. A value comes from,
+//! weakest first: its default, the settings file, the environment, a flag.
+
+mod file;
+mod peer;
+mod unit;
+mod value;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use datamesh_core::scheme::{Compression, Mode};
+pub use multiaddr::Multiaddr;
+use toml_edit::Value;
+
+pub use file::{SettingsFile, SettingsFileError};
+pub use peer::{ParsePeerAddressError, PeerAddress};
+pub use unit::{ByteSize, ParseByteSizeError, ParsePeriodError, Period};
+pub use value::{ChunkingChoice, DomainChoice, SchemeChoice, StripesInFlight};
+
+use value::SettingValue;
+
+const ENVIRONMENT_PREFIX: &str = "DATAMESH_";
+
+/// Environment variables of the program that are no settings, and what they are for.
+pub const ENVIRONMENT: &[(&str, &str)] = &[
+    ("DATAMESH_HOME", "The directory that `--home` would name."),
+    ("DATAMESH_LOG", "What to log, in place of `-v` and `-q`: a level, or `TARGET=LEVEL` with commas between."),
+    ("DATAMESH_PASSWORD", "The password of the identity, where nobody is there to type it."),
+];
+
+/// One setting, as the table defines it.
+#[derive(Debug)]
+pub struct Definition {
+    /// Group and name with a dot between.
+    pub key: &'static str,
+    /// What its value looks like.
+    pub form: &'static str,
+    /// Values worth offering for completion; others may be valid too.
+    pub choices: &'static [&'static str],
+    /// Its value unless something sets it.
+    pub default: &'static str,
+    about: &'static str,
+    assign: fn(&mut Settings, &str) -> Result<(), String>,
+    text: fn(&Settings) -> String,
+    toml: fn(&Settings) -> Value,
+}
+
+impl Definition {
+    /// The definition of this key.
+    #[must_use]
+    pub fn of(key: &str) -> Option<&'static Self> {
+        DEFINITIONS.iter().find(|definition| definition.key == key)
+    }
+
+    /// What the setting is for.
+    #[must_use]
+    pub fn about(&self) -> &'static str {
+        self.about.trim()
+    }
+
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("{ENVIRONMENT_PREFIX}{}", self.key.replace('.', "_").to_uppercase())
+    }
+}
+
+macro_rules! settings {
+    ($($(#[doc = $group_about:literal])+ $group:ident: $type:ident {
+        $($(#[doc = $about:literal])+ $name:ident: $value:ty = $default:literal,)+
+    })+) => {
+        /// Every setting of the program.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Settings {
+            $($(#[doc = $group_about])+ pub $group: $type,)+
+        }
+
+        $(
+            $(#[doc = $group_about])+
+            #[derive(Debug, Clone, PartialEq, Eq)]
+            pub struct $type {
+                $($(#[doc = $about])+ pub $name: $value,)+
+            }
+        )+
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self {
+                    $($group: $type {
+                        $($name: <$value>::read($default).expect("a test reads every default"),)+
+                    },)+
+                }
+            }
+        }
+
+        /// Every setting's definition, in the order of the settings file.
+        pub const DEFINITIONS: &[Definition] = &[
+            $($(Definition {
+                key: concat!(stringify!($group), ".", stringify!($name)),
+                form: <$value>::FORM,
+                choices: <$value>::CHOICES,
+                default: $default,
+                about: concat!($($about),+),
+                assign: |settings, text| {
+                    settings.$group.$name = <$value>::read(text)?;
+                    Ok(())
+                },
+                text: |settings| settings.$group.$name.text(),
+                toml: |settings| settings.$group.$name.toml(),
+            },)+)+
+        ];
+    };
+}
+
+settings! {
+    /// Where a node listens.
+    network: NetworkSettings {
+        /// The port that a node listens on, on every interface, for TCP and for QUIC; 0 takes a free one.
+        listen_port: u16 = "40871",
+        /// The addresses that a node listens on, in place of every interface.
+        listen: Vec<Multiaddr> = "",
+    }
+    /// What a node offers of its disk.
+    storage: StorageSettings {
+        /// The bytes that a node offers.
+        capacity: ByteSize = "100GB",
+        /// The free bytes that a node leaves on its disk whatever it offers.
+        free_floor: ByteSize = "1GiB",
+        /// The directories of the embedded mesh, relative to the home; six of them under the home if there are none.
+        disks: Vec<PathBuf> = "",
+    }
+    /// Where a node stands.
+    placement: PlacementSettings {
+        /// The failure domain that a node says it stands in.
+        domain: DomainChoice = "auto",
+    }
+    /// How objects are put.
+    put: PutSettings {
+        /// Who can read an object, and what deduplicates with what.
+        mode: Mode = "sealed",
+        /// The data and parity shards of a stripe; `auto` takes the most that the mesh's failure domains hold.
+        scheme: SchemeChoice = "auto",
+        /// Where chunks end; `auto` is `fixed` for sealed objects and `cdc` for those that deduplicate.
+        chunking: ChunkingChoice = "auto",
+        /// How chunks are compressed, each only when it pays.
+        compression: Compression = "zstd:1",
+    }
+    /// How shards move.
+    transfer: TransferSettings {
+        /// How long a node may stall before another one is asked.
+        deadline: Period = "30s",
+        /// The stripes of an object that are under way at once.
+        stripes_in_flight: StripesInFlight = "8",
+        /// How long a node may take before a second one is asked for the same.
+        hedge_after: Period = "500ms",
+    }
+}
+
+/// A setting's value given for this run alone, by a flag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    key: &'static str,
+    text: String,
+}
+
+impl Override {
+    /// This value for this key.
+    ///
+    /// # Errors
+    /// What is wrong with the value.
+    ///
+    /// # Panics
+    /// If no setting has this key: keys of flags are written in the program.
+    pub fn new(key: &'static str, text: &str) -> Result<Self, String> {
+        let definition = Definition::of(key).expect("a flag overrides a setting that exists");
+        (definition.assign)(&mut Settings::default(), text)?;
+        Ok(Self { key, text: text.to_owned() })
+    }
+}
+
+/// Where a setting's value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing sets it.
+    Default,
+    /// The settings file, at this line.
+    File(PathBuf, usize),
+    /// This environment variable.
+    Environment(String),
+    /// A flag of the command.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => formatter.write_str("default"),
+            Self::File(path, line) => write!(formatter, "{}:{line}", path.display()),
+            Self::Environment(variable) => formatter.write_str(variable),
+            Self::Flag => formatter.write_str("flag"),
+        }
+    }
+}
+
+/// Why settings are refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file can't be read.
+    #[error(transparent)]
+    File(#[from] SettingsFileError),
+    /// No setting has this key.
+    #[error("{origin}: unknown setting `{key}`")]
+    UnknownKey {
+        /// Where it stands.
+        origin: Origin,
+        /// What stands there.
+        key: String,
+        /// The key, or the variable, that it is most like.
+        nearest: Option<String>,
+    },
+    /// The setting exists, but can't have this value.
+    #[error("{origin}: {key}: {why}")]
+    BadValue {
+        /// Where it stands.
+        origin: Origin,
+        /// Of which setting.
+        key: &'static str,
+        /// What is wrong with the value.
+        why: String,
+    },
+}
+
+/// What settings are made from, weakest first.
+#[derive(Debug, Clone)]
+pub struct Layers {
+    /// The settings file.
+    pub file: SettingsFile,
+    /// The environment, of which the variables of this program are taken.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The command's flags.
+    pub overrides: Vec<Override>,
+}
+
+/// Settings, and where each value comes from.
+#[derive(Debug, Clone)]
+pub struct ResolvedSettings {
+    settings: Settings,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl ResolvedSettings {
+    /// Resolves the layers.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with any of them.
+    pub fn load(layers: &Layers) -> Result<Self, SettingsError> {
+        let (resolved, problems) = gather(layers);
+        problems.into_iter().next().map_or(Ok(resolved), Err)
+    }
+
+    /// The settings.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// A setting's value as text.
+    #[must_use]
+    pub fn text(&self, definition: &Definition) -> String {
+        (definition.text)(&self.settings)
+    }
+
+    /// Where a setting's value comes from.
+    #[must_use]
+    pub fn origin(&self, definition: &Definition) -> &Origin {
+        self.origins.get(definition.key).unwrap_or(&Origin::Default)
+    }
+}
+
+/// Everything that is wrong with the layers.
+#[must_use]
+pub fn check(layers: &Layers) -> Vec<SettingsError> {
+    gather(layers).1
+}
+
+/// The settings file with one value set, checked. Nothing is written.
+///
+/// # Errors
+/// [`SettingsError`] if there is no such setting, it can't have this value, or the file is no TOML.
+pub fn set(file: &SettingsFile, key: &str, text: &str) -> Result<SettingsFile, SettingsError> {
+    let Some(definition) = Definition::of(key) else {
+        return Err(unknown_key(Origin::Flag, key));
+    };
+    let mut settings = Settings::default();
+    (definition.assign)(&mut settings, text)
+        .map_err(|why| SettingsError::BadValue { origin: Origin::Flag, key: definition.key, why })?;
+    Ok(file.with(key, (definition.toml)(&settings))?)
+}
+
+/// The error for a key that no setting has.
+#[must_use]
+pub fn unknown_key(origin: Origin, key: &str) -> SettingsError {
+    let nearest = nearest(key, DEFINITIONS.iter().map(|definition| definition.key.to_owned()));
+    SettingsError::UnknownKey { origin, key: key.to_owned(), nearest }
+}
+
+fn gather(layers: &Layers) -> (ResolvedSettings, Vec<SettingsError>) {
+    let mut resolved = ResolvedSettings { settings: Settings::default(), origins: BTreeMap::new() };
+    let mut problems = Vec::new();
+    gather_file(&layers.file, &mut resolved, &mut problems);
+    for (variable, text) in &layers.environment {
+        let (variable, text) = (variable.to_string_lossy(), text.to_str());
+        if let Some(problem) = gather_variable(&variable, text, &mut resolved) {
+            problems.push(problem);
+        }
+    }
+    for Override { key, text } in &layers.overrides {
+        let definition = Definition::of(key).expect("an override's key was checked");
+        problems.extend(resolved.assign(definition, text, Origin::Flag));
+    }
+    (resolved, problems)
+}
+
+fn gather_file(file: &SettingsFile, resolved: &mut ResolvedSettings, problems: &mut Vec<SettingsError>) {
+    let entries = match file.entries() {
+        Ok(entries) => entries,
+        Err(error) => return problems.push(error.into()),
+    };
+    for entry in entries {
+        let origin = Origin::File(file.path().to_owned(), entry.line);
+        let problem = match (Definition::of(&entry.key), entry.value) {
+            (None, _) => Some(unknown_key(origin, &entry.key)),
+            (Some(definition), Ok(text)) => resolved.assign(definition, &text, origin),
+            (Some(Definition { key, .. }), Err(why)) => Some(SettingsError::BadValue { origin, key, why }),
+        };
+        problems.extend(problem);
+    }
+}
+
+fn gather_variable(variable: &str, text: Option<&str>, resolved: &mut ResolvedSettings) -> Option<SettingsError> {
+    let known = ENVIRONMENT.iter().any(|(name, _)| *name == variable);
+    if !variable.starts_with(ENVIRONMENT_PREFIX) || known {
+        return None;
+    }
+    let origin = Origin::Environment(variable.to_owned());
+    let definition = DEFINITIONS.iter().find(|definition| definition.variable() == variable);
+    match (definition, text) {
+        (Some(definition), Some(text)) => resolved.assign(definition, text, origin),
+        (Some(Definition { key, .. }), None) => {
+            Some(SettingsError::BadValue { origin, key, why: "is no UTF-8".to_owned() })
+        }
+        (None, _) => {
+            let settings = DEFINITIONS.iter().map(Definition::variable);
+            let others = ENVIRONMENT.iter().map(|(name, _)| (*name).to_owned());
+            let nearest = nearest(variable, settings.chain(others));
+            Some(SettingsError::UnknownKey { origin, key: variable.to_owned(), nearest })
+        }
+    }
+}
+
+impl ResolvedSettings {
+    fn assign(&mut self, definition: &Definition, text: &str, origin: Origin) -> Option<SettingsError> {
+        match (definition.assign)(&mut self.settings, text) {
+            Ok(()) => {
+                self.origins.insert(definition.key, origin);
+                None
+            }
+            Err(why) => Some(SettingsError::BadValue { origin, key: definition.key, why }),
+        }
+    }
+}
+
+/// The candidate with the fewest edits, unless even that one is another word altogether.
+fn nearest(word: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+    let distance = |candidate: &String| strsim::damerau_levenshtein(word, candidate);
+    let best = candidates.min_by_key(distance)?;
+    (2 * distance(&best) <= word.chars().count().max(best.chars().count())).then_some(best)
+}
+
+#[cfg(test)]
+mod tests;
