@@ -1,2 +1,84 @@
-//! x
-fn main(){}
+//! The house's own commands: everything that must pass before a change lands, and the checks of the pages.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::run::Step;
+use crate::tree::Tree;
+
+mod check;
+mod crate_file;
+mod needs;
+mod page;
+mod run;
+mod source;
+mod tree;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test          everything that must pass before a change lands, up to the first failure
+  architecture  only the checks that the crates are as ARCHITECTURE.md and the other pages say
+  acceptance    the long form of the tests of whole meshes, built for release
+  help          this text
+
+Exit codes: 0 done, 1 failed, 2 usage.";
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let passed = match words[..] {
+        ["test"] => run::run(&test_steps(), &repository()),
+        ["architecture"] => run::run(&[Step::call("architecture", architecture)], &repository()),
+        ["acceptance"] => run::run(&acceptance_steps(), &repository()),
+        ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            true
+        }
+        _ => {
+            eprintln!("{HELP}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    if passed { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
+fn test_steps() -> Vec<Step> {
+    vec![
+        Step::call("prerequisites", needs::provide),
+        Step::cargo(&["fmt", "--all", "--check"], &[]),
+        Step::cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]),
+        Step::cargo(&["doc", "--locked", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")]),
+        Step::cargo(&["test", "--locked", "--workspace"], &[]),
+        Step::call("architecture", architecture),
+    ]
+}
+
+fn acceptance_steps() -> Vec<Step> {
+    vec![
+        Step::call("prerequisites", needs::provide),
+        Step::cargo(
+            &["test", "--locked", "--release", "--package", "datamesh", "--test", "*"],
+            &[("DATAMESH_TEST_SCALE", "full")],
+        ),
+    ]
+}
+
+fn architecture() -> Result<(), String> {
+    let root = repository();
+    let tree = Tree::read(&root).map_err(|error| format!("{} can't be read: {error}", root.display()))?;
+    let found = check::violations(&tree);
+    for violation in &found {
+        println!("    {violation}");
+    }
+    if found.is_empty() { Ok(()) } else { Err(format!("{} violations, listed above", found.len())) }
+}
+
+/// The root of the repository: the folder above this crate's.
+fn repository() -> PathBuf {
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("xtask"), PathBuf::from);
+    own.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}

@@ -1,0 +1,124 @@
+//! What the tests need from the system, and how it is got.
+
+use core::fmt::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+/// A program that some test or build can't do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// What it is called on the search path.
+    pub(crate) program: &'static str,
+    /// The Debian package that brings it.
+    pub(crate) package: &'static str,
+    /// What can't be done without it.
+    pub(crate) why: &'static str,
+}
+
+/// Everything that is needed.
+const NEEDS: [Need; 1] = [Need {
+    program: "gcc",
+    package: "build-essential",
+    why: "links every Rust program, and compiles the C of `ring` and `zstd`",
+}];
+
+/// Makes sure that everything needed is there: installs it where that can be done, says what is missing where not.
+pub(crate) fn provide() -> Result<(), String> {
+    let lacking = missing(&NEEDS, on_search_path);
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    if !installs() {
+        return Err(explain(&lacking));
+    }
+    println!("{}\n    installing it", explain(&lacking));
+    install(&lacking)?;
+    let still_lacking = missing(&NEEDS, on_search_path);
+    if still_lacking.is_empty() { Ok(()) } else { Err(explain(&still_lacking)) }
+}
+
+fn missing(needs: &[Need], there: impl Fn(&str) -> bool) -> Vec<Need> {
+    needs.iter().copied().filter(|need| !there(need.program)).collect()
+}
+
+fn explain(lacking: &[Need]) -> String {
+    let mut text = "missing on this system:".to_owned();
+    for Need { program, package, why } in lacking {
+        write!(text, "\n    {program}: {why} (Debian: apt-get install {package})")
+            .expect("a string takes any text");
+    }
+    text
+}
+
+fn on_search_path(program: &str) -> bool {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&folders).any(|folder| executable(&folder.join(program)))
+}
+
+#[cfg(unix)]
+fn executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn executable(path: &Path) -> bool {
+    path.with_extension("exe").is_file() || path.is_file()
+}
+
+/// Whether packages can be installed here without asking anyone: as root on a Debian system.
+fn installs() -> bool {
+    let root = || {
+        let answer = Command::new("id").arg("-u").stdin(Stdio::null()).output();
+        answer.is_ok_and(|answer| answer.stdout.trim_ascii() == b"0")
+    };
+    Path::new("/etc/debian_version").exists() && on_search_path("apt-get") && root()
+}
+
+fn install(lacking: &[Need]) -> Result<(), String> {
+    let packages: Vec<&str> = lacking.iter().map(|need| need.package).collect();
+    apt_get(&["update", "--quiet"])?;
+    apt_get(&[&["install", "--yes", "--quiet", "--no-install-recommends"], packages.as_slice()].concat())
+}
+
+fn apt_get(arguments: &[&str]) -> Result<(), String> {
+    let line = format!("apt-get {}", arguments.join(" "));
+    let status = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| format!("`{line}` can't be started: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`{line}` ended with {status}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NEEDS, Need, explain, missing, on_search_path};
+
+    const ABSENT: Need =
+        Need { program: "no-such-program-here", package: "none", why: "shows that it is missed" };
+
+    #[test]
+    fn what_is_there_is_not_missing_and_what_is_not_there_is() {
+        assert!(missing(&NEEDS, on_search_path).is_empty());
+        assert_eq!(missing(&[ABSENT], on_search_path), [ABSENT]);
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_its_package_and_reason() {
+        let text = explain(&[ABSENT]);
+        assert!(
+            text.contains(ABSENT.program) && text.contains(ABSENT.package) && text.contains(ABSENT.why),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_need_is_named_once() {
+        for (at, need) in NEEDS.iter().enumerate() {
+            assert!(NEEDS[at + 1..].iter().all(|other| other.program != need.program), "{}", need.program);
+        }
+    }
+}
