@@ -299,7 +299,9 @@ impl PlacementGroup {
         Self::of_hash(&block.0)
     }
 
-    const fn of_hash(hash: &[u8; ID_SIZE]) -> Self {
+    /// The group of anything with a hash: its first 14 bits.
+    #[must_use]
+    pub const fn of_hash(hash: &[u8; ID_SIZE]) -> Self {
         Self(u16::from_be_bytes([hash[0], hash[1]]) >> 2)
     }
 
