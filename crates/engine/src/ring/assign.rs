@@ -1,0 +1,209 @@
+//! Gives every slot its holder, rank after rank, so that the bound holds for every number of ranks.
+
+use std::cmp::Ordering;
+use std::num::NonZeroU64;
+
+use datamesh_core::id::PlacementGroup;
+
+use crate::ring::domains::{Domains, OpenSites, Spread};
+use crate::ring::points::{Points, slot_starts};
+use crate::ring::{Member, group_count, index, narrow};
+
+/// Each rank goes through the groups from another place on, so that it is not always the same groups that find the
+/// members of small sites full: near the golden section of the groups, whose multiples lie apart from each other.
+const RANK_OFFSET: usize = 10_125;
+
+/// The holders of all groups: members by their place in the list, group after group, rank after rank.
+pub(super) fn assign(
+    members: &[Member],
+    domains: &Domains,
+    points: &Points,
+    rank_count: usize,
+    load_factor_percent: u32,
+) -> Vec<u32> {
+    let starts: Vec<Vec<u32>> = PlacementGroup::all().map(|group| slot_starts(group, rank_count)).collect();
+    let mut slots = vec![0; group_count() * rank_count];
+    let mut assignment = Assignment {
+        members,
+        domains,
+        points,
+        spread: Spread::new(domains),
+        loads: Loads::none(members, load_factor_percent),
+        open: OpenSites::of(domains, 0..0),
+        seen: vec![0; members.len()],
+        walk_count: 0,
+    };
+    for rank in 0..rank_count {
+        assignment.begin_rank(rank);
+        for step in 0..group_count() {
+            let group = (step + rank * RANK_OFFSET) % group_count();
+            let row = &mut slots[group * rank_count..][..=rank];
+            let (slot, holders) = row.split_last_mut().expect("a row holds the slot of the rank");
+            *slot = narrow(assignment.place(holders, starts[group][rank]));
+        }
+    }
+    slots
+}
+
+/// ⌈c · (slots + 1) · weight / total weight⌉: the bound of the paper, for weighted bins.
+pub(super) fn load_bound(
+    weight: NonZeroU64,
+    total_weight: u128,
+    rank_count: usize,
+    load_factor_percent: u32,
+) -> u64 {
+    let slot_count = u128::from(narrow(group_count() * rank_count));
+    let share = u128::from(load_factor_percent) * (slot_count + 1) * u128::from(weight.get());
+    u64::try_from(share.div_ceil(100 * total_weight)).expect("a share is within the slots times the factor")
+}
+
+struct Assignment<'a> {
+    members: &'a [Member],
+    domains: &'a Domains,
+    points: &'a Points,
+    spread: Spread<'a>,
+    loads: Loads<'a>,
+    open: OpenSites,
+    /// The last walk that came by a member.
+    seen: Vec<u32>,
+    walk_count: u32,
+}
+
+impl Assignment<'_> {
+    fn begin_rank(&mut self, rank: usize) {
+        self.loads.begin_rank(rank);
+        let loads = &self.loads;
+        self.open =
+            OpenSites::of(self.domains, (0..self.members.len()).filter(|member| !loads.full(*member)));
+    }
+
+    /// The next holder of a group that has these.
+    fn place(&mut self, holders: &[u32], start: u32) -> usize {
+        self.spread.clear();
+        for &holder in holders {
+            self.spread.take(index(holder));
+        }
+        let member = self.walk(start);
+        if self.loads.add(member) == Filled::JustNow {
+            self.open.close(self.domains, member);
+        }
+        member
+    }
+
+    /// The first candidate of the greatest merit, walking around the ring.
+    fn walk(&mut self, start: u32) -> usize {
+        let merit_max = self
+            .spread
+            .uses_min(&self.open)
+            .map(|(site_uses, region_uses)| Merit::Open { site_uses, region_uses });
+        self.walk_count += 1;
+        let mut unseen_count = self.spread.candidate_count();
+        let mut best: Option<(Merit, usize)> = None;
+        for member in self.points.walk_from(self.points.first_from(start)) {
+            if self.seen[member] == self.walk_count || !self.spread.is_candidate(member) {
+                continue;
+            }
+            self.seen[member] = self.walk_count;
+            let merit = self.merit(member);
+            if Some(merit) == merit_max {
+                return member;
+            }
+            if best.is_none_or(|(best_merit, _)| merit < best_merit) {
+                best = Some((merit, member));
+            }
+            unseen_count -= 1;
+            if unseen_count == 0 {
+                break;
+            }
+        }
+        best.map(|(_, member)| member).expect("ranks are no more than members, and each member has a point")
+    }
+
+    fn merit(&self, member: usize) -> Merit {
+        if self.loads.full(member) {
+            return Merit::Full(self.loads.relative(member));
+        }
+        let (site_uses, region_uses) = self.spread.uses(member);
+        Merit::Open { site_uses, region_uses }
+    }
+}
+
+/// How well a candidate suits a slot; the lesser, the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Merit {
+    /// It may take more, in a site and region used this often.
+    Open { site_uses: usize, region_uses: usize },
+    /// It is at its bound, and is taken only where every candidate is.
+    Full(RelativeLoad),
+}
+
+/// A load in relation to its member's weight.
+#[derive(Debug, Clone, Copy)]
+struct RelativeLoad {
+    load: u64,
+    weight: u64,
+}
+
+impl Ord for RelativeLoad {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let cross = |load: u64, weight: u64| u128::from(load) * u128::from(weight);
+        cross(self.load, other.weight).cmp(&cross(other.load, self.weight))
+    }
+}
+
+impl PartialOrd for RelativeLoad {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for RelativeLoad {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for RelativeLoad {}
+
+/// Whether a slot was the last that its holder may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    JustNow,
+    NotNow,
+}
+
+/// The slots that each member has, over all ranks so far, and how many it may have.
+struct Loads<'a> {
+    members: &'a [Member],
+    total_weight: u128,
+    load_factor_percent: u32,
+    loads: Vec<u64>,
+    bounds: Vec<u64>,
+}
+
+impl<'a> Loads<'a> {
+    fn none(members: &'a [Member], load_factor_percent: u32) -> Self {
+        let total_weight = members.iter().map(|member| u128::from(member.weight.get())).sum();
+        let (loads, bounds) = (vec![0; members.len()], vec![0; members.len()]);
+        Self { members, total_weight, load_factor_percent, loads, bounds }
+    }
+
+    fn begin_rank(&mut self, rank: usize) {
+        for (bound, member) in self.bounds.iter_mut().zip(self.members) {
+            *bound = load_bound(member.weight, self.total_weight, rank + 1, self.load_factor_percent);
+        }
+    }
+
+    fn full(&self, member: usize) -> bool {
+        self.loads[member] >= self.bounds[member]
+    }
+
+    fn add(&mut self, member: usize) -> Filled {
+        self.loads[member] += 1;
+        if self.loads[member] == self.bounds[member] { Filled::JustNow } else { Filled::NotNow }
+    }
+
+    fn relative(&self, member: usize) -> RelativeLoad {
+        RelativeLoad { load: self.loads[member], weight: self.members[member].weight.get() }
+    }
+}

@@ -1,0 +1,78 @@
+//! The points of the ring: where each member stands on it, and the walks around it.
+
+use datamesh_core::id::PlacementGroup;
+
+use crate::ring::{Member, index, narrow};
+
+const POINT_CONTEXT: &str = "datamesh 2026 ring point v1";
+const SLOT_CONTEXT: &str = "datamesh 2026 ring slot v1";
+const PLAIN_CONTEXT: &str = "datamesh 2026 ring plain walk v1";
+
+/// A member's place on the ring. Members at one position stand in the order of their ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Point {
+    position: u32,
+    member: u32,
+}
+
+/// All points, in the order of the ring.
+#[derive(Debug, Clone)]
+pub(super) struct Points {
+    points: Vec<Point>,
+}
+
+impl Points {
+    /// A member's points are the beginning of a sequence that depends on its id alone, as long as its weight says: another
+    /// weight adds or drops points at the sequence's end and leaves the others where they are.
+    pub(super) fn of(members: &[Member], points_per_node: u32) -> Self {
+        let total: u128 = members.iter().map(|member| u128::from(member.weight.get())).sum();
+        let member_count = u128::from(narrow(members.len()));
+        let mut points = Vec::with_capacity(members.len() * index(points_per_node));
+        for (place, member) in members.iter().enumerate() {
+            let scaled = u128::from(points_per_node) * u128::from(member.weight.get()) * member_count;
+            let count =
+                usize::try_from(scaled / total).expect("no member has more points than all have").max(1);
+            let mut bytes = vec![0; count * size_of::<u32>()];
+            let mut hasher = blake3::Hasher::new_derive_key(POINT_CONTEXT);
+            hasher.update(member.node.as_bytes()).finalize_xof().fill(&mut bytes);
+            let member = narrow(place);
+            points.extend(numbers(&bytes).map(|position| Point { position, member }));
+        }
+        points.sort_unstable();
+        Self { points }
+    }
+
+    /// The index of the first point at or behind a position.
+    pub(super) fn first_from(&self, position: u32) -> usize {
+        self.points.partition_point(|point| point.position < position)
+    }
+
+    /// The members of all points once around the ring, beginning with the point of this index.
+    pub(super) fn walk_from(&self, start: usize) -> impl Iterator<Item = usize> + '_ {
+        let (before, behind) = self.points.split_at(start % self.points.len().max(1));
+        behind.iter().chain(before).map(|point| index(point.member))
+    }
+}
+
+/// Where the slots of a group start their walks, by rank.
+pub(super) fn slot_starts(group: PlacementGroup, rank_count: usize) -> Vec<u32> {
+    let mut bytes = vec![0; rank_count * size_of::<u32>()];
+    hash_of(SLOT_CONTEXT, group).fill(&mut bytes);
+    numbers(&bytes).collect()
+}
+
+/// Where the walk behind a group's balanced ranks starts.
+pub(super) fn plain_start(group: PlacementGroup) -> u32 {
+    let mut bytes = [0; size_of::<u32>()];
+    hash_of(PLAIN_CONTEXT, group).fill(&mut bytes);
+    u32::from_le_bytes(bytes)
+}
+
+fn hash_of(context: &str, group: PlacementGroup) -> blake3::OutputReader {
+    blake3::Hasher::new_derive_key(context).update(&group.index().to_le_bytes()).finalize_xof()
+}
+
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    let (numbers, _) = bytes.as_chunks();
+    numbers.iter().map(|number| u32::from_le_bytes(*number))
+}
