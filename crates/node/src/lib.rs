@@ -1,3 +1,4 @@
 //! The composition root: settings in, a running node out.
 
+pub mod home;
 pub mod settings;

@@ -1,0 +1,267 @@
+//! The meshes that were joined, and which of them commands talk to.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::home::{Access, Home, HomeError, HomeLock, Name, read};
+use crate::settings::PeerAddress;
+
+/// The name of the mesh that a home has without joining any.
+pub const EMBEDDED_MESH: &str = "embedded";
+
+const FORMAT_VERSION: u32 = 1;
+const DEFAULT_NAME: &str = "mesh";
+const ENTRY_ADDRESSES_MAX: usize = 64;
+
+/// The meshes that were joined. Kept in `networks.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks {
+    current: Option<Name>,
+    joined: BTreeMap<Name, Vec<PeerAddress>>,
+}
+
+/// The mesh that a command talks to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mesh {
+    /// Directories of this home, in this process.
+    Embedded,
+    /// Other nodes.
+    Joined {
+        /// What the user calls it.
+        name: Name,
+        /// Where to find it.
+        entries: Vec<PeerAddress>,
+    },
+}
+
+impl Mesh {
+    /// What the user calls it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Embedded => EMBEDDED_MESH,
+            Self::Joined { name, .. } => name.as_str(),
+        }
+    }
+}
+
+/// Why the meshes that were joined can't be told, or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworksError {
+    /// The file.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The file is not what this program writes.
+    #[error("{} is malformed: {why}", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A later version of the program wrote the file.
+    #[error("{} has version {version}; this program knows {FORMAT_VERSION}", path.display())]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// No mesh of this name was joined.
+    #[error("no network is called `{0}`")]
+    Unknown(String),
+    /// The name means the embedded mesh.
+    #[error("`{EMBEDDED_MESH}` is the mesh in this home: choose another name")]
+    Reserved,
+    /// It has as many as are kept.
+    #[error("network `{0}` has {ENTRY_ADDRESSES_MAX} addresses already")]
+    TooManyAddresses(Name),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<Name>,
+    #[serde(default, rename = "network", skip_serializing_if = "Vec::is_empty")]
+    networks: Vec<StoredNetwork>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredNetwork {
+    name: Name,
+    addresses: Vec<String>,
+}
+
+impl Networks {
+    /// Reads them from a home.
+    ///
+    /// # Errors
+    /// [`NetworksError`] when the file exists and can't be read.
+    pub fn load(home: &Home) -> Result<Self, NetworksError> {
+        let path = home.networks_path();
+        let Some(text) = read(&path, Access::Shared)? else {
+            return Ok(Self::default());
+        };
+        let malformed = |why: String| NetworksError::Malformed { path: path.clone(), why };
+        let stored: Stored =
+            toml_edit::de::from_str(&text).map_err(|error| malformed(error.message().to_owned()))?;
+        if stored.version != FORMAT_VERSION {
+            return Err(NetworksError::Version { path, version: stored.version });
+        }
+        let mut joined = BTreeMap::new();
+        for StoredNetwork { name, addresses } in stored.networks {
+            let entries: Result<Vec<PeerAddress>, _> = addresses.iter().map(|text| text.parse()).collect();
+            joined.insert(name, entries.map_err(|error| malformed(error.to_string()))?);
+        }
+        let networks = Self { current: stored.current, joined };
+        match &networks.current {
+            Some(current) if !networks.joined.contains_key(current) => {
+                Err(malformed(format!("the current network `{current}` is not among them")))
+            }
+            _ => Ok(networks),
+        }
+    }
+
+    /// Writes them to the home that is locked.
+    ///
+    /// # Errors
+    /// [`NetworksError::Home`].
+    pub fn save(&self, home: &Home, lock: &HomeLock) -> Result<(), NetworksError> {
+        let network = |(name, entries): (&Name, &Vec<PeerAddress>)| StoredNetwork {
+            name: name.clone(),
+            addresses: entries.iter().map(ToString::to_string).collect(),
+        };
+        let stored = Stored {
+            version: FORMAT_VERSION,
+            current: self.current.clone(),
+            networks: self.joined.iter().map(network).collect(),
+        };
+        let text = toml_edit::ser::to_string_pretty(&stored).expect("texts and lists are TOML");
+        Ok(lock.write(&home.networks_path(), text.as_bytes(), Access::Shared)?)
+    }
+
+    /// Records that a mesh can be found at this address and makes it the current one. Without a name it is the mesh that
+    /// has this address already, or a new one. Returns its name.
+    ///
+    /// # Errors
+    /// [`NetworksError::Reserved`] and [`NetworksError::TooManyAddresses`].
+    pub fn join(&mut self, name: Option<Name>, address: PeerAddress) -> Result<Name, NetworksError> {
+        let known = || self.joined.iter().find(|(_, entries)| entries.contains(&address));
+        let name = name.or_else(|| known().map(|(name, _)| name.clone())).unwrap_or_else(|| self.free_name());
+        if name.as_str() == EMBEDDED_MESH {
+            return Err(NetworksError::Reserved);
+        }
+        let entries = self.joined.entry(name.clone()).or_default();
+        if !entries.contains(&address) {
+            if entries.len() >= ENTRY_ADDRESSES_MAX {
+                return Err(NetworksError::TooManyAddresses(name));
+            }
+            entries.push(address);
+        }
+        self.current = Some(name.clone());
+        Ok(name)
+    }
+
+    /// Makes a mesh the current one.
+    ///
+    /// # Errors
+    /// [`NetworksError::Unknown`].
+    pub fn select(&mut self, name: &str) -> Result<(), NetworksError> {
+        self.current = match self.mesh(name)? {
+            Mesh::Embedded => None,
+            Mesh::Joined { name, .. } => Some(name),
+        };
+        Ok(())
+    }
+
+    /// The mesh of this name.
+    ///
+    /// # Errors
+    /// [`NetworksError::Unknown`].
+    pub fn mesh(&self, name: &str) -> Result<Mesh, NetworksError> {
+        if name == EMBEDDED_MESH {
+            return Ok(Mesh::Embedded);
+        }
+        let found = self.joined.iter().find(|(known, _)| known.as_str() == name);
+        let (name, entries) = found.ok_or_else(|| NetworksError::Unknown(name.to_owned()))?;
+        Ok(Mesh::Joined { name: name.clone(), entries: entries.clone() })
+    }
+
+    /// The mesh that commands talk to unless they are told another.
+    #[must_use]
+    pub fn current(&self) -> Mesh {
+        let current = self.current.as_ref().and_then(|name| self.mesh(name.as_str()).ok());
+        current.unwrap_or(Mesh::Embedded)
+    }
+
+    /// Every mesh, the embedded one first.
+    pub fn all(&self) -> impl Iterator<Item = Mesh> + '_ {
+        let joined = self.joined.iter();
+        let joined =
+            joined.map(|(name, entries)| Mesh::Joined { name: name.clone(), entries: entries.clone() });
+        std::iter::once(Mesh::Embedded).chain(joined)
+    }
+
+    fn free_name(&self) -> Name {
+        let name: Name = DEFAULT_NAME.parse().expect("the default is a name");
+        if self.joined.contains_key(&name) { name.numbered(|taken| self.joined.contains_key(taken)) } else { name }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use datamesh_core::id::NodeId;
+
+    use super::{EMBEDDED_MESH, Mesh, Networks, NetworksError};
+    use crate::home::Home;
+    use crate::settings::PeerAddress;
+
+    fn address(byte: u8) -> PeerAddress {
+        let node = NodeId::from_bytes([byte; 32]);
+        format!("/ip4/10.0.0.{byte}/tcp/40871/p2p/{node}").parse().expect("valid")
+    }
+
+    #[test]
+    fn what_was_joined_is_read_back_and_current() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let home = Home::at(directory.path().to_owned());
+        let mut networks = Networks::load(&home).expect("none is fine");
+        assert_eq!(networks.current(), Mesh::Embedded);
+        let team = "team".parse().expect("valid");
+        networks.join(Some(team), address(1)).expect("joins");
+        let unnamed = networks.join(None, address(2)).expect("joins");
+        assert_eq!(unnamed.as_str(), "mesh");
+        assert_eq!(networks.join(None, address(3)).expect("joins").as_str(), "mesh-1");
+        assert_eq!(networks.join(None, address(1)).expect("joins again").as_str(), "team");
+        networks.save(&home, &home.lock().expect("locks")).expect("saves");
+
+        let mut read = Networks::load(&home).expect("loads");
+        assert_eq!(read, networks);
+        assert_eq!(read.current().name(), "team");
+        assert_eq!(read.all().count(), 4);
+        read.select(EMBEDDED_MESH).expect("exists");
+        assert_eq!(read.current(), Mesh::Embedded);
+        assert!(matches!(read.select("other"), Err(NetworksError::Unknown(_))));
+        let reserved = EMBEDDED_MESH.parse().ok();
+        assert!(matches!(read.join(reserved, address(4)), Err(NetworksError::Reserved)));
+    }
+
+    #[test]
+    fn a_file_that_this_program_did_not_write_is_refused() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let home = Home::at(directory.path().to_owned());
+        for bad in ["", "version = 2", "version = 1\ncurrent = 'x'", "version = 1\nother = 1", "\0"] {
+            fs::write(home.networks_path(), bad).expect("writes");
+            assert!(Networks::load(&home).is_err(), "{bad}");
+        }
+        fs::write(home.networks_path(), "version = 1").expect("writes");
+        assert!(Networks::load(&home).is_ok());
+    }
+}
