@@ -50,6 +50,13 @@ pub const METADATA_ENTRIES_MAX: usize = 64;
 /// Most bytes of all metadata keys and values of an object together.
 pub const METADATA_SIZE_MAX: usize = 64 * KIB;
 
+/// Most memory that opening a locked identity may take, KiB.
+pub const PASSWORD_MEMORY_KIB_MAX: u32 = 256 * 1024;
+/// Most passes over that memory.
+pub const PASSWORD_PASSES_MAX: u32 = 16;
+/// Most lanes of it.
+pub const PASSWORD_LANES_MAX: u32 = 16;
+
 /// Placement groups: a stripe's group is the prefix of its id.
 pub const PLACEMENT_GROUPS: u16 = 16_384;
 /// Points on the ring of a node of mean capacity.
