@@ -39,7 +39,7 @@ pub struct Entry {
 }
 
 enum Secret {
-    Plain(Identity),
+    Plain(Box<Identity>),
     Locked(LockedIdentity),
 }
 
@@ -161,6 +161,9 @@ impl Keyring {
     ///
     /// # Errors
     /// [`KeyringError::Home`].
+    ///
+    /// # Panics
+    /// Never: texts and numbers are TOML.
     pub fn save(&self, home: &Home, lock: &HomeLock) -> Result<(), KeyringError> {
         let stored = Stored {
             version: FORMAT_VERSION,
@@ -239,6 +242,9 @@ impl Keyring {
     ///
     /// # Errors
     /// [`KeyringError::Empty`].
+    ///
+    /// # Panics
+    /// Never: the current identity is in the keyring.
     pub fn rotate(
         &mut self,
         identity: Identity,
@@ -256,15 +262,10 @@ impl Keyring {
 }
 
 impl Entry {
-    fn new(
-        identity: Identity,
-        protection: Protection<'_>,
-        created: Timestamp,
-        entropy: Entropy<'_>,
-    ) -> Self {
+    fn new(identity: Identity, protection: Protection<'_>, created: Timestamp, entropy: Entropy<'_>) -> Self {
         let (owner, recipient) = (identity.owner(), identity.recipient().clone());
         let secret = match protection {
-            Protection::Permissions => Secret::Plain(identity),
+            Protection::Permissions => Secret::Plain(Box::new(identity)),
             Protection::Password(password) => Secret::Locked(lock(&identity, password, entropy)),
         };
         Self { owner, recipient, created, retired: None, secret }
@@ -316,7 +317,10 @@ impl Entry {
 
     fn from_stored(stored: &StoredIdentity) -> Result<Self, String> {
         let secret = match (&stored.secret, &stored.locked) {
-            (Some(text), None) => Secret::Plain(text.parse().map_err(|error: ParseKeyError| error.to_string())?),
+            (Some(text), None) => {
+                let identity: Identity = text.parse().map_err(|error: ParseKeyError| error.to_string())?;
+                Secret::Plain(Box::new(identity))
+            }
             (None, Some(text)) => {
                 let bytes = bs58::decode(text).into_vec().map_err(|error| error.to_string())?;
                 Secret::Locked(LockedIdentity::parse(&bytes).map_err(|error| error.to_string())?)

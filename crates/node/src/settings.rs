@@ -29,7 +29,10 @@ const ENVIRONMENT_PREFIX: &str = "DATAMESH_";
 /// Environment variables of the program that are no settings, and what they are for.
 pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("DATAMESH_HOME", "The directory that `--home` would name."),
-    ("DATAMESH_LOG", "What to log, in place of `-v` and `-q`: a level, or `TARGET=LEVEL` with commas between."),
+    (
+        "DATAMESH_LOG",
+        "What to log, in place of `-v` and `-q`: a level, or `TARGET=LEVEL` with commas between.",
+    ),
     ("DATAMESH_PASSWORD", "The password of the identity, where nobody is there to type it."),
 ];
 
@@ -297,8 +300,11 @@ pub fn set(file: &SettingsFile, key: &str, text: &str) -> Result<SettingsFile, S
         return Err(unknown_key(Origin::Flag, key));
     };
     let mut settings = Settings::default();
-    (definition.assign)(&mut settings, text)
-        .map_err(|why| SettingsError::BadValue { origin: Origin::Flag, key: definition.key, why })?;
+    (definition.assign)(&mut settings, text).map_err(|why| SettingsError::BadValue {
+        origin: Origin::Flag,
+        key: definition.key,
+        why,
+    })?;
     Ok(file.with(key, (definition.toml)(&settings))?)
 }
 
@@ -342,7 +348,11 @@ fn gather_file(file: &SettingsFile, resolved: &mut ResolvedSettings, problems: &
     }
 }
 
-fn gather_variable(variable: &str, text: Option<&str>, resolved: &mut ResolvedSettings) -> Option<SettingsError> {
+fn gather_variable(
+    variable: &str,
+    text: Option<&str>,
+    resolved: &mut ResolvedSettings,
+) -> Option<SettingsError> {
     let known = ENVIRONMENT.iter().any(|(name, _)| *name == variable);
     if !variable.starts_with(ENVIRONMENT_PREFIX) || known {
         return None;

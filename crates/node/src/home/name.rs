@@ -14,7 +14,9 @@ pub struct Name(String);
 
 /// A text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no name: write 1 to {NAME_LENGTH_MAX} letters, digits, -, _ or ., the first a letter or a digit")]
+#[error(
+    "`{0}` is no name: write 1 to {NAME_LENGTH_MAX} letters, digits, -, _ or ., the first a letter or a digit"
+)]
 pub struct ParseNameError(String);
 
 impl Name {
@@ -25,6 +27,9 @@ impl Name {
     }
 
     /// The first of `NAME-1`, `NAME-2`, … that is not taken.
+    ///
+    /// # Panics
+    /// Never: there are more numbers than names.
     #[must_use]
     pub fn numbered(&self, taken: impl Fn(&Self) -> bool) -> Self {
         let numbered = |number: u64| {

@@ -131,6 +131,9 @@ impl Networks {
     ///
     /// # Errors
     /// [`NetworksError::Home`].
+    ///
+    /// # Panics
+    /// Never: texts and lists are TOML.
     pub fn save(&self, home: &Home, lock: &HomeLock) -> Result<(), NetworksError> {
         let network = |(name, entries): (&Name, &Vec<PeerAddress>)| StoredNetwork {
             name: name.clone(),
@@ -209,7 +212,11 @@ impl Networks {
 
     fn free_name(&self) -> Name {
         let name: Name = DEFAULT_NAME.parse().expect("the default is a name");
-        if self.joined.contains_key(&name) { name.numbered(|taken| self.joined.contains_key(taken)) } else { name }
+        if self.joined.contains_key(&name) {
+            name.numbered(|taken| self.joined.contains_key(taken))
+        } else {
+            name
+        }
     }
 }
 

@@ -86,7 +86,8 @@ impl FromStr for PeerAddress {
 
     fn from_str(text: &str) -> Result<Self, ParsePeerAddressError> {
         let malformed = |why| ParsePeerAddressError::Malformed { text: text.to_owned(), why };
-        let address: Multiaddr = text.parse().map_err(|error: multiaddr::Error| malformed(error.to_string()))?;
+        let address: Multiaddr =
+            text.parse().map_err(|error: multiaddr::Error| malformed(error.to_string()))?;
         Self::from_multiaddr(address)
     }
 }

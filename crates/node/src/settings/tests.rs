@@ -41,7 +41,8 @@ fn every_default_is_valid_and_is_written_as_it_is_read() {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     let file = "[put]\nmode = 'dedup'\nscheme = '1+1'\ncompression = 'none'\n";
-    let environment = [("DATAMESH_PUT_SCHEME", "2+2"), ("DATAMESH_PUT_COMPRESSION", "zstd:3"), ("PATH", "/bin")];
+    let environment =
+        [("DATAMESH_PUT_SCHEME", "2+2"), ("DATAMESH_PUT_COMPRESSION", "zstd:3"), ("PATH", "/bin")];
     let resolved =
         ResolvedSettings::load(&layers(file, &environment, &[("put.compression", "zstd:9")])).expect("valid");
     let value = |key| {
@@ -82,7 +83,10 @@ fn a_bad_unit_is_refused_with_file_and_line() {
     let error = refused(&layers("[storage]\n\ncapacity = 500\n", &[], &[]));
     assert!(error.starts_with("config.toml:3: storage.capacity: `500` is no size"), "{error}");
     let error = refused(&layers("transfer.deadline = '30 parsecs'", &[], &[]));
-    assert!(error.starts_with("config.toml:1: transfer.deadline: `30 parsecs` is no length of time"), "{error}");
+    assert!(
+        error.starts_with("config.toml:1: transfer.deadline: `30 parsecs` is no length of time"),
+        "{error}"
+    );
     let error = refused(&layers("put = true", &[], &[]));
     assert_eq!(error, "config.toml:1: unknown setting `put`");
     let error = refused(&layers("network.listen = [1]", &[], &[]));

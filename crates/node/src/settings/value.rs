@@ -266,7 +266,9 @@ impl SettingValue for Compression {
             ("zstd", _) => Ok(Self::Zstd(ZSTD_LEVEL_DEFAULT)),
             (_, Some(level)) => {
                 let level = level.parse().ok().filter(|level| *level != 0 && levels.contains(level));
-                level.map(Self::Zstd).ok_or_else(|| format!("`{text}` has no level from -7 to 22 other than 0"))
+                level
+                    .map(Self::Zstd)
+                    .ok_or_else(|| format!("`{text}` has no level from -7 to 22 other than 0"))
             }
             (_, None) => Err(format!("`{text}` is no compression: none, zstd or zstd:LEVEL")),
         }
