@@ -3,6 +3,15 @@
 //! Async over the traits of [`world`]; it has no runtime, no network and no disk of its own, so that a simulator runs the
 //! code that production runs.
 
+pub mod budget;
+pub mod catalog;
+pub mod health;
 pub mod place;
+pub mod progress;
+pub mod repair;
 pub mod ring;
+pub mod transfer;
+mod walk;
 pub mod world;
+
+pub use walk::WalkError;

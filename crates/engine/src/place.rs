@@ -7,6 +7,7 @@ use datamesh_core::id::{BlockId, NodeId, PlacementGroup, StripeId};
 use datamesh_core::placement::Placement;
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::topology::{FailureDomain, Topology};
+use serde::{Deserialize, Serialize};
 
 use crate::ring::{Order, Ring};
 
@@ -74,7 +75,8 @@ impl<'a> Holders<'a> {
 }
 
 /// What an acknowledgement may say of a stripe, by where its shards are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Wholeness {
     /// Too few shards are held to acknowledge anything.
     NotEnough,

@@ -1,0 +1,304 @@
+//! Real processes on loopback: nodes, clients, and the files they move.
+
+#![expect(dead_code, reason = "each test file uses a part of it")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything here may take before the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Whether the long form was asked for (`cargo xtask acceptance`).
+pub fn full_scale() -> bool {
+    std::env::var("DATAMESH_TEST_SCALE").is_ok_and(|scale| scale == "full")
+}
+
+/// One figure for every run and another for the long form.
+pub fn scaled<T>(short: T, full: T) -> T {
+    if full_scale() { full } else { short }
+}
+
+/// The program under test.
+pub fn datamesh(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_datamesh"));
+    command.arg("--home").arg(home).env_remove("DATAMESH_HOME").stdin(Stdio::null());
+    command
+}
+
+/// Runs a client command to its end.
+pub fn run(home: &Path, arguments: &[&str]) -> Output {
+    let mut command = datamesh(home);
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the program starts");
+    wait_with_output(child, arguments)
+}
+
+/// Runs a client command that must succeed, and returns the JSON objects that it printed.
+pub fn json(home: &Path, arguments: &[&str]) -> Vec<Value> {
+    let arguments: Vec<&str> = ["--json"].iter().chain(arguments).copied().collect();
+    let output = run(home, &arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    json_lines(&output.stdout)
+}
+
+/// Runs a client command that must fail with this code, and returns the error that it printed.
+pub fn failure(home: &Path, arguments: &[&str], code: i32) -> Value {
+    let arguments: Vec<&str> = ["--json"].iter().chain(arguments).copied().collect();
+    let output = run(home, &arguments);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
+    let errors = json_lines(&output.stderr);
+    errors.into_iter().find_map(|line| line.get("error").cloned()).expect("an error object on stderr")
+}
+
+/// The JSON objects of an output, one a line.
+pub fn json_lines(bytes: &[u8]) -> Vec<Value> {
+    text(bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// An output as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits for a process, and kills it when it takes longer than anything here may.
+pub fn wait_with_output(mut child: Child, what: &[&str]) -> Output {
+    let stdout = drain(child.stdout.take());
+    let stderr = drain(child.stderr.take());
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().expect("a child can be killed");
+            panic!("{what:?} did not end in {PATIENCE:?}");
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    Output { status, stdout: stdout.join().expect("read"), stderr: stderr.join().expect("read") }
+}
+
+fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+        }
+        bytes
+    })
+}
+
+/// One node process and where it keeps its things.
+pub struct Node {
+    /// Its home, which outlives the process.
+    pub home: PathBuf,
+    /// Its peer id.
+    pub peer_id: String,
+    /// A full multiaddress of it.
+    pub address: String,
+    /// The process; `None` once killed.
+    pub child: Option<Child>,
+    arguments: Vec<String>,
+}
+
+impl Node {
+    fn start(home: PathBuf, arguments: Vec<String>) -> Self {
+        let mut node =
+            Self { home, peer_id: String::new(), address: String::new(), child: None, arguments };
+        node.restart();
+        node
+    }
+
+    /// Starts the process (again) and waits until it says that it serves.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        fs::create_dir_all(&self.home).expect("a home can be made");
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.home.with_extension("log"))
+            .expect("a log can be opened");
+        let mut command = datamesh(&self.home);
+        command.arg("--json").args(&self.arguments).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().expect("the program starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("its output is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("a node says where it serves");
+        let serving: Value = serde_json::from_str(&line).unwrap_or_else(|error| {
+            let log = fs::read_to_string(self.home.with_extension("log")).unwrap_or_default();
+            panic!("node {:?} said `{line}` ({error}); its log:\n{log}", self.home)
+        });
+        self.peer_id = serving["peer_id"].as_str().expect("a peer id").to_owned();
+        let addresses = serving["addresses"].as_array().expect("addresses");
+        let tcp = addresses.iter().filter_map(Value::as_str).find(|address| address.contains("/tcp/"));
+        self.address = tcp.expect("a TCP address").to_owned();
+        self.child = Some(child);
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a child can be killed");
+            child.wait().expect("a child can be waited for");
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A mesh of processes, and a client's home.
+pub struct Mesh {
+    /// The bootstrap node first.
+    pub nodes: Vec<Node>,
+    /// The client's home, which has joined the mesh.
+    pub client: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Mesh {
+    /// Starts a bootstrap node and as many more that the mesh has `node_count`, each a failure domain of its own, and waits
+    /// until a client sees all of them.
+    pub fn start(node_count: usize) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let home = |number: usize| directory.path().join(format!("node-{number}"));
+        let own = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let listen = ["--listen", "/ip4/127.0.0.1/tcp/0", "--capacity", "20GiB"];
+        let bootstrap = Node::start(home(0), own(&[&["bootstrap"], &listen[..]].concat()));
+        let address = bootstrap.address.clone();
+        let mut nodes = vec![bootstrap];
+        for number in 1..node_count {
+            let join = ["service", "--bootstrap", &address];
+            nodes.push(Node::start(home(number), own(&[&join[..], &listen[..]].concat())));
+        }
+        // Ports that the system chose are kept for restarts, as an operator's would be.
+        for node in &mut nodes {
+            let port_free = node.address.split("/p2p/").next().expect("a multiaddress").to_owned();
+            for argument in &mut node.arguments {
+                if argument == "/ip4/127.0.0.1/tcp/0" {
+                    *argument = port_free.clone();
+                }
+            }
+        }
+        let client = directory.path().join("client");
+        json(&client, &["join", &address]);
+        let mesh = Self { nodes, client, directory };
+        mesh.wait_for_nodes(node_count);
+        mesh
+    }
+
+    /// A path beside the homes.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Waits until the client's view of the mesh has this many reachable nodes.
+    pub fn wait_for_nodes(&self, node_count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let health = json(&self.client, &["health"]);
+            let reachable = health[0]["nodes_reachable"].as_u64().expect("a count");
+            if usize::try_from(reachable).expect("small") >= node_count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "only {reachable} of {node_count} nodes: {health:?}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// A generator of test bytes and choices, the same for the same seed (SplitMix64).
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next 64 bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below a bound.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// Random bytes.
+    pub fn bytes(&mut self, size: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(size + 8);
+        while bytes.len() < size {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        bytes.truncate(size);
+        bytes
+    }
+
+    /// Writes a file of random bytes.
+    pub fn file(&mut self, path: &Path, size: u64) {
+        let mut file = fs::File::create(path).expect("a file can be made");
+        let mut left = size;
+        while left > 0 {
+            let step = left.min(1 << 20);
+            let bytes = self.bytes(usize::try_from(step).expect("small"));
+            file.write_all(&bytes).expect("a file can be written");
+            left -= step;
+        }
+    }
+}
+
+/// Whether two files have the same bytes, without holding them in memory.
+pub fn same_bytes(left: &Path, right: &Path) -> bool {
+    let open = |path: &Path| BufReader::with_capacity(1 << 20, fs::File::open(path).expect("it opens"));
+    let (mut left, mut right) = (open(left), open(right));
+    loop {
+        let (ours, theirs) = (left.fill_buf().expect("readable"), right.fill_buf().expect("readable"));
+        let size = ours.len().min(theirs.len());
+        if size == 0 {
+            return ours.is_empty() && theirs.is_empty();
+        }
+        if ours[..size] != theirs[..size] {
+            return false;
+        }
+        left.consume(size);
+        right.consume(size);
+    }
+}
+
+/// Every file below a folder, relative to it, in order.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(current) = folders.pop() {
+        for entry in fs::read_dir(&current).expect("a folder can be listed") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && !path.is_symlink() {
+                folders.push(path);
+            } else {
+                files.push(path.strip_prefix(folder).expect("it is below").to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The text of a JSON field.
+pub fn field<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("no text `{name}` in {value}"))
+}

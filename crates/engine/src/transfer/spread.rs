@@ -1,0 +1,128 @@
+//! Spreads items over nodes: each to its own, or, where that one fails, to one that steps in.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use datamesh_core::id::NodeId;
+use datamesh_core::lease::Lease;
+use datamesh_core::placement::Placement;
+use datamesh_core::sign::Signed;
+use datamesh_core::wire::{Refusal, StoredItem};
+use futures::future::join_all;
+
+use super::{Failure, Transfer};
+use crate::place::Holders;
+
+/// Which nodes have or are being sent an item, and which have failed to take one.
+struct Duty<'a> {
+    holders: Holders<'a>,
+    taken: Mutex<Taken>,
+}
+
+struct Taken {
+    in_use: BTreeSet<NodeId>,
+    ruled_out: BTreeSet<NodeId>,
+}
+
+impl Duty<'_> {
+    /// Who steps in for a node, which takes no other item from now on.
+    fn stand_in(&self, failed: Option<NodeId>) -> Option<NodeId> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = failed {
+            taken.in_use.remove(&node);
+            taken.ruled_out.insert(node);
+        }
+        let next = self.holders.stand_in(&taken.in_use, &taken.ruled_out)?;
+        taken.in_use.insert(next);
+        Some(next)
+    }
+}
+
+impl Transfer {
+    /// Stores each item on the node that is to hold it, by shard index or, for replicas, by rank. Where a node fails, another
+    /// that has none of the items steps in; when there is no other, the failed one is tried again a few times.
+    ///
+    /// No node is given two of the items, so that losing one node loses one item. `held` are nodes that hold other items of
+    /// the same stripe already.
+    ///
+    /// # Cancel safety
+    /// When dropped, any of the items may or may not be stored.
+    pub async fn spread(
+        &self,
+        items: Vec<(StoredItem, Bytes)>,
+        lease: &Signed<Lease>,
+        holders: Holders<'_>,
+        held: &BTreeSet<NodeId>,
+    ) -> Placement {
+        let mut placement = Placement::empty(items.len());
+        let own: Vec<NodeId> = holders.intended().filter(|node| !held.contains(node)).collect();
+        let in_use = own.iter().take(items.len()).chain(held).copied().collect();
+        let duty = Duty { holders, taken: Mutex::new(Taken { in_use, ruled_out: BTreeSet::new() }) };
+        let stores = items.into_iter().enumerate().map(|(index, (item, bytes))| {
+            let first = own.get(index).copied();
+            self.store_somewhere(first, &duty, item, lease, bytes)
+        });
+        for (index, holder) in join_all(stores).await.into_iter().enumerate() {
+            if let Some(node) = holder {
+                placement.hold(index, node);
+            }
+        }
+        placement
+    }
+
+    async fn store_somewhere(
+        &self,
+        first: Option<NodeId>,
+        duty: &Duty<'_>,
+        item: StoredItem,
+        lease: &Signed<Lease>,
+        bytes: Bytes,
+    ) -> Option<NodeId> {
+        let mut may_recover = None;
+        let mut candidate = first.or_else(|| duty.stand_in(None));
+        while let Some(node) = candidate {
+            if !self.avoids(&node) {
+                match self.store(node, item.clone(), lease.clone(), bytes.clone()).await {
+                    Ok(()) => return Some(node),
+                    Err(failure) => {
+                        self.blame(node, &failure);
+                        if may_pass(&failure) {
+                            may_recover.get_or_insert(node);
+                        }
+                    }
+                }
+            }
+            candidate = duty.stand_in(Some(node));
+        }
+        self.store_again(may_recover?, &item, lease, &bytes).await
+    }
+
+    /// Tries a node that has just failed again, with growing pauses.
+    async fn store_again(
+        &self,
+        node: NodeId,
+        item: &StoredItem,
+        lease: &Signed<Lease>,
+        bytes: &Bytes,
+    ) -> Option<NodeId> {
+        let mut pause = self.settings.retry_delay;
+        for _ in 1..self.settings.attempts {
+            self.world.clock.sleep(pause).await;
+            pause = pause.saturating_mul(2);
+            match self.store(node, item.clone(), lease.clone(), bytes.clone()).await {
+                Ok(()) => {
+                    self.forgive(node);
+                    return Some(node);
+                }
+                Err(failure) => self.blame(node, &failure),
+            }
+        }
+        None
+    }
+}
+
+/// Whether the same request may succeed a little later.
+const fn may_pass(failure: &Failure) -> bool {
+    matches!(failure, Failure::Call(_) | Failure::Refused { refusal: Refusal::Busy, .. })
+}

@@ -1,0 +1,163 @@
+//! Answers peers: store, fetch, challenge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use datamesh_core::id::{ItemId, NodeId};
+use datamesh_core::lease::{Lease, LeaseTag, Release, Subject};
+use datamesh_core::limits::{BLOCK_SIZE_MAX, WIRE_ITEMS_MAX};
+use datamesh_core::receipt::Receipt;
+use datamesh_core::sign::Signed;
+use datamesh_core::wire::{
+    FetchRequest, Message, NodeStatus, Refusal, Request, Response, StoreRequest, StoredItem,
+};
+use datamesh_engine::world::{Clock, Compute, Items, ItemsError};
+use ed25519_dalek::SigningKey;
+
+/// Answers what peers ask about this node's items. Cheap to clone.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    node: NodeId,
+    key: SigningKey,
+    items: Arc<dyn Items>,
+    clock: Arc<dyn Clock>,
+    compute: Arc<dyn Compute>,
+    started: Duration,
+}
+
+impl Server {
+    /// A server of these items, which signs its receipts with the node's key.
+    #[must_use]
+    pub fn new(
+        key: SigningKey,
+        items: Arc<dyn Items>,
+        clock: Arc<dyn Clock>,
+        compute: Arc<dyn Compute>,
+    ) -> Self {
+        let node = NodeId::from_bytes(key.verifying_key().to_bytes());
+        let started = clock.elapsed();
+        Self { shared: Arc::new(Shared { node, key, items, clock, compute, started }) }
+    }
+
+    /// Answers a request. What membership answers (`Records`, `Announce`) is out of bounds here.
+    ///
+    /// # Cancel safety
+    /// When dropped, the request may or may not have been carried out.
+    pub async fn answer(&self, request: Message<Request>) -> Message<Response> {
+        let Message { header, payload } = request;
+        let answer = match header {
+            Request::Store(store) => self.store(store, payload).await.map(Message::bare),
+            Request::Fetch(fetch) => self.fetch(fetch).await,
+            Request::Has(items) => self.has(items).await.map(Message::bare),
+            Request::Describe(item) => self.describe(item).await.map(Message::bare),
+            Request::Lease { item, lease } => self.lease(item, lease).await.map(Message::bare),
+            Request::Release(release) => self.release(release).await.map(Message::bare),
+            Request::Status => Ok(Message::bare(Response::Status(self.status()))),
+            Request::Records { .. } | Request::Announce(_) => Err(Refusal::OutOfBounds),
+        };
+        answer.unwrap_or_else(|refusal| Message::bare(Response::Refused(refusal)))
+    }
+
+    async fn store(&self, request: StoreRequest, bytes: Bytes) -> Result<Response, Refusal> {
+        let StoreRequest { item, lease } = request;
+        let id = item.id().ok_or(Refusal::OutOfBounds)?;
+        if !has_its_size(&item, bytes.len()) {
+            return Err(Refusal::WrongBytes);
+        }
+        let tag = self.check_lease(&lease, item.subject())?.tag;
+        let checked = bytes.clone();
+        if !self.shared.compute.output(move || id.matches(&checked)).await {
+            return Err(Refusal::WrongBytes);
+        }
+        let size = u32::try_from(bytes.len()).map_err(|_| Refusal::OutOfBounds)?;
+        self.shared.items.store(item, lease, bytes).await.map_err(refusal)?;
+        Ok(self.receipt(id, size, tag))
+    }
+
+    async fn fetch(&self, request: FetchRequest) -> Result<Message<Response>, Refusal> {
+        let FetchRequest { item, offset, size } = request;
+        let found = self.shared.items.fetch(item, offset, size).await.map_err(refusal)?;
+        Ok(match found {
+            Some(payload) => Message { header: Response::Found, payload },
+            None => Message::bare(Response::Absent),
+        })
+    }
+
+    async fn has(&self, items: Vec<ItemId>) -> Result<Response, Refusal> {
+        if items.len() > WIRE_ITEMS_MAX {
+            return Err(Refusal::OutOfBounds);
+        }
+        self.shared.items.has(items).await.map(Response::Holds).map_err(refusal)
+    }
+
+    async fn describe(&self, item: ItemId) -> Result<Response, Refusal> {
+        let description = self.shared.items.describe(item).await.map_err(refusal)?;
+        Ok(description.map_or(Response::Absent, Response::Described))
+    }
+
+    async fn lease(&self, id: ItemId, lease: Signed<Lease>) -> Result<Response, Refusal> {
+        let Some(description) = self.shared.items.describe(id).await.map_err(refusal)? else {
+            return Ok(Response::Absent);
+        };
+        let tag = self.check_lease(&lease, description.item.subject())?.tag;
+        let held = self.shared.items.lease(id, lease).await.map_err(refusal)?;
+        Ok(if held { self.receipt(id, description.size, tag) } else { Response::Absent })
+    }
+
+    async fn release(&self, release: Signed<Release>) -> Result<Response, Refusal> {
+        release.verify().map_err(|_| Refusal::InvalidLease)?;
+        let lease_count = self.shared.items.release(release).await.map_err(refusal)?;
+        Ok(Response::Released { lease_count })
+    }
+
+    fn status(&self) -> NodeStatus {
+        let usage = self.shared.items.usage();
+        NodeStatus {
+            node: self.shared.node,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            capacity: usage.capacity,
+            used: usage.used,
+            item_count: usage.item_count,
+            node_count: 0,
+            uptime_s: self.shared.clock.elapsed().saturating_sub(self.shared.started).as_secs(),
+            full: usage.full,
+        }
+    }
+
+    fn check_lease<'a>(&self, lease: &'a Signed<Lease>, subject: Subject) -> Result<&'a Lease, Refusal> {
+        let lease = lease.verify().map_err(|_| Refusal::InvalidLease)?;
+        let current = !lease.expired(self.shared.clock.now().epoch());
+        if lease.subject == subject && current { Ok(lease) } else { Err(Refusal::InvalidLease) }
+    }
+
+    fn receipt(&self, item: ItemId, size: u32, tag: LeaseTag) -> Response {
+        let Shared { node, key, clock, .. } = &*self.shared;
+        let receipt = Receipt { node: *node, item, size, tag, stored: clock.now() };
+        Response::Stored(Signed::sign(receipt, key))
+    }
+}
+
+fn has_its_size(item: &StoredItem, size: usize) -> bool {
+    match item {
+        StoredItem::Shard { stripe, .. } => size == stripe.shard_size(),
+        StoredItem::Block(_) => size <= BLOCK_SIZE_MAX,
+    }
+}
+
+fn refusal(error: ItemsError) -> Refusal {
+    match error {
+        ItemsError::Full => Refusal::Full,
+        ItemsError::Released => Refusal::Released,
+        ItemsError::TooManyLeases => Refusal::TooManyLeases,
+        ItemsError::Closed => Refusal::Busy,
+        ItemsError::Rotten(_) | ItemsError::Disk(_) => {
+            tracing::warn!(%error, "an item could not be kept or read");
+            Refusal::DiskFailed
+        }
+    }
+}
