@@ -77,8 +77,8 @@ fn architecture() -> Result<(), String> {
     if found.is_empty() { Ok(()) } else { Err(format!("{} violations, listed above", found.len())) }
 }
 
-/// The root of the repository: the folder above this crate's.
+/// The root of the repository: the folder above this crate's, which cargo tells; else the current one.
 fn repository() -> PathBuf {
-    let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("xtask"), PathBuf::from);
-    own.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    own.as_deref().and_then(Path::parent).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
