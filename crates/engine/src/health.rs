@@ -131,7 +131,8 @@ pub async fn inspect(
             stripes.extend(inspected.collect::<Vec<_>>().await);
         }
     }
-    let survivals = stripes.iter().map(|stripe| stripe.survival).chain(blocks.iter().map(|block| block.survival));
+    let survivals =
+        stripes.iter().map(|stripe| stripe.survival).chain(blocks.iter().map(|block| block.survival));
     let survival = Survival::weakest(survivals).expect("an object has a root block");
     Ok(ObjectHealth { object, scheme: root.scheme, stripes, blocks, survival, failures: transfer.failures() })
 }

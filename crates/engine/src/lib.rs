@@ -5,11 +5,15 @@
 
 pub mod budget;
 pub mod catalog;
+pub mod get;
 pub mod health;
 pub mod place;
 pub mod progress;
+pub mod put;
+pub mod release;
 pub mod repair;
 pub mod ring;
+mod source;
 pub mod transfer;
 mod walk;
 pub mod world;

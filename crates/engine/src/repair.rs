@@ -203,9 +203,12 @@ async fn leases(transfer: &Transfer, held: &[(ItemId, NodeId)]) -> Vec<Signed<Le
     for (item, node) in held {
         let request = Message::bare(Request::Describe(*item));
         match transfer.ask(*node, request, transfer.settings.fetch_deadline).await {
-            Ok(Message { header: Response::Described(Description { item: described, leases, .. }), .. }) => {
+            Ok(Message {
+                header: Response::Described(Description { item: described, leases, .. }), ..
+            }) => {
                 let subject = described.subject();
-                let right = |lease: &Signed<Lease>| lease.verify().is_ok_and(|lease| lease.subject == subject);
+                let right =
+                    |lease: &Signed<Lease>| lease.verify().is_ok_and(|lease| lease.subject == subject);
                 if described.id() == Some(*item) && !leases.is_empty() && leases.iter().all(right) {
                     return leases;
                 }

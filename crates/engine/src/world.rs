@@ -72,7 +72,11 @@ pub trait Peers: Send + Sync {
     ///
     /// # Cancel safety
     /// When dropped, the node may or may not have seen the request.
-    fn call(&self, node: NodeId, request: Message<Request>) -> BoxFuture<'_, Result<Message<Response>, CallError>>;
+    fn call(
+        &self,
+        node: NodeId,
+        request: Message<Request>,
+    ) -> BoxFuture<'_, Result<Message<Response>, CallError>>;
 }
 
 /// Why a node did not answer.

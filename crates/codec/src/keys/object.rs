@@ -8,6 +8,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::keys::{Entropy, KEY_SIZE};
 
+const GEAR_CONTEXT: &str = "datamesh 2026 object gear key v1";
 const COMMITMENT_CONTEXT: &str = "datamesh 2026 object key commitment v1";
 
 /// The secret of one object, drawn for it alone. Forgotten from memory when dropped.
@@ -32,6 +33,13 @@ impl ObjectKey {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; KEY_SIZE] {
         &self.0
+    }
+
+    /// What decides where the chunks of a sealed object end, if their content does: with a key of its own, two objects of the
+    /// same bytes don't even have chunks of the same lengths.
+    #[must_use]
+    pub fn gear_key(&self) -> Zeroizing<[u8; KEY_SIZE]> {
+        Zeroizing::new(blake3::derive_key(GEAR_CONTEXT, &self.0))
     }
 
     /// What a manifest commits to its key by: AES-GCM and ChaCha20-Poly1305 alone would let a crafted object open under

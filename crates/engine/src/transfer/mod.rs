@@ -86,6 +86,12 @@ pub enum Failure {
         /// Which item.
         item: ItemId,
     },
+    /// It answered another question than it was asked.
+    #[error("node {node} gave an answer to another question")]
+    Protocol {
+        /// Which node.
+        node: NodeId,
+    },
     /// It sent other bytes than the item's, a receipt that proves nothing, or an answer to another question.
     #[error("node {node} lied about {item}")]
     Lied {
