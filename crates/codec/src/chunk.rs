@@ -113,8 +113,8 @@ struct Gear {
 }
 
 impl Gear {
-    /// All 256 entries come from the key: a table that differs from a known one by a single 64-bit number would cut
-    /// runs of equal bytes, and much else, where the known one does.
+    /// All 256 entries come from the key. The library's own seed would only mix one 64-bit number into a table that
+    /// everyone knows, and 64 bits can be guessed.
     fn new(key: &GearKey) -> Self {
         let mut entries = blake3::Hasher::new_derive_key(GEAR_CONTEXT).update(&key.0).finalize_xof();
         let table = [(); 256].map(|()| {

@@ -3,9 +3,9 @@
 //! A packed chunk is a payload and one trailer byte that says what the payload is. The byte comes last so that a stored
 //! chunk is unpacked by dropping it, and so that whatever is in front of it can be sealed and opened in place.
 //!
-//! Every chunk gets a compressor of its own. Reusing one measures one to eight percent faster, but zstd's row-hash
-//! levels carry a salt from one call to the next; a fresh one makes the bytes depend on the chunk alone, which
-//! deduplication in public and dedup mode rests on.
+//! Every chunk gets a compressor of its own. Reusing one measures a few percent faster, but at some levels zstd
+//! carries a salt for its hash tables from one call to the next; with a fresh one the bytes depend on the chunk alone,
+//! and deduplication in public and dedup mode rests on that.
 
 use zstd::bulk::{Compressor, Decompressor};
 

@@ -22,7 +22,7 @@ use crate::stripe::code::Code;
 pub struct EncodedStripe {
     /// What the manifest says of it.
     pub stripe: Stripe,
-    /// The k + m shards, data first. The data shards share one buffer, the parity shards another.
+    /// The k + m shards, data first. The data shards share one buffer, the parity shards another; replicas share all.
     pub shards: Vec<Bytes>,
 }
 
@@ -116,14 +116,26 @@ impl Coder {
         let data_size = self.redundancy.data_count() * shard_size;
         sealed.reserve_exact(data_size - sealed.len());
         sealed.resize(data_size, 0);
-        let mut parity = vec![0; self.redundancy.parity_count() * shard_size];
-        {
-            let data: Vec<&[u8]> = sealed.chunks_exact(shard_size).collect();
-            self.code.encode(&data, &mut parity.chunks_exact_mut(shard_size).collect::<Vec<_>>());
-        }
-        let shards: Vec<Bytes> = slices(sealed, shard_size).chain(slices(parity, shard_size)).collect();
-        let ids = shards.iter().map(|shard| ShardId::of(shard)).collect();
+        let (ids, shards) = if self.redundancy.data_count() == 1 {
+            self.replicas(sealed)
+        } else {
+            self.coded(sealed, shard_size)
+        };
         EncodedStripe { stripe: Stripe { redundancy: self.redundancy, sealed_size, shards: ids }, shards }
+    }
+
+    /// Where k is 1 the code gives m copies: there is nothing to compute, and one hash to take.
+    fn replicas(&self, data: Vec<u8>) -> (Vec<ShardId>, Vec<Bytes>) {
+        let (shard, count) = (Bytes::from(data), self.redundancy.shard_count());
+        (vec![ShardId::of(&shard); count], vec![shard; count])
+    }
+
+    fn coded(&self, data: Vec<u8>, shard_size: usize) -> (Vec<ShardId>, Vec<Bytes>) {
+        let mut parity = vec![0; self.redundancy.parity_count() * shard_size];
+        let data_shards: Vec<&[u8]> = data.chunks_exact(shard_size).collect();
+        self.code.encode(&data_shards, &mut parity.chunks_exact_mut(shard_size).collect::<Vec<_>>());
+        let shards: Vec<Bytes> = slices(data, shard_size).chain(slices(parity, shard_size)).collect();
+        (shards.iter().map(|shard| ShardId::of(shard)).collect(), shards)
     }
 
     /// The sealed chunk from any k shards, each at its own place.

@@ -71,7 +71,7 @@ impl Code {
         }
         match &self.coder {
             Some(coder) => {
-                coder.recover(shards, wanted, places).expect("any k rows of the matrix are independent")
+                coder.recover(shards, wanted, places).expect("any k rows of the matrix are independent");
             }
             // Without parity all shards are given, and rebuilding one is copying it.
             None => {
