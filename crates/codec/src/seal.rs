@@ -63,7 +63,7 @@ pub struct Sealer(Way);
 #[derive(Debug)]
 enum Way {
     /// One key for all chunks, kept ready; the entry carries it where it doesn't follow from the object's.
-    Placed { cipher: Cipher, key: Key, entry_key: Bytes },
+    Placed { cipher: Cipher, key: Box<Key>, entry_key: Bytes },
     /// A key for each chunk.
     Dedup { cipher: Cipher, secret: DedupSecret },
     /// No key.
@@ -100,17 +100,22 @@ impl Sealer {
     /// If the scheme is private and without a cipher.
     #[must_use]
     pub fn new(scheme: &Scheme, key: &ObjectKey, secret: &DedupSecret) -> Self {
-        Self(match scheme.mode {
-            Mode::Sealed => {
-                let key = chunk_key(scheme.cipher, key).expect("a private scheme has a cipher");
-                Way::Placed { cipher: scheme.cipher, key, entry_key: Bytes::new() }
-            }
+        match scheme.mode {
+            Mode::Sealed | Mode::Public => Self::placed(scheme, key),
             Mode::Dedup => {
                 assert_ne!(scheme.cipher, Cipher::None, "a private scheme has a cipher");
-                Way::Dedup { cipher: scheme.cipher, secret: secret.clone() }
+                Self(Way::Dedup { cipher: scheme.cipher, secret: secret.clone() })
             }
-            Mode::Public => Way::Public,
-        })
+        }
+    }
+
+    /// What seals chunks under their object's key, whatever else they might deduplicate with.
+    pub(crate) fn placed(scheme: &Scheme, key: &ObjectKey) -> Self {
+        if scheme.mode == Mode::Public {
+            return Self(Way::Public);
+        }
+        let key = chunk_key(scheme.cipher, key).expect("a private scheme has a cipher");
+        Self(Way::Placed { cipher: scheme.cipher, key: Box::new(key), entry_key: Bytes::new() })
     }
 
     /// What seals the rest of an object after its put was broken off. The chunk that was under way then may have been sent,
@@ -126,7 +131,7 @@ impl Sealer {
         entropy(run_key.as_mut_slice());
         let key = Key::new(scheme.cipher, &run_key).expect("a private scheme has a cipher");
         let entry_key = Bytes::copy_from_slice(run_key.as_slice());
-        Self(Way::Placed { cipher: scheme.cipher, key, entry_key })
+        Self(Way::Placed { cipher: scheme.cipher, key: Box::new(key), entry_key })
     }
 
     /// Seals a packed chunk where it lies. Does not reallocate if `packed` has room for [`SEAL_SIZE`] more bytes. Each index
