@@ -83,3 +83,56 @@ fn bound(place: Place, public: &[u8]) -> [u8; 32] {
     hasher.update(&[place.level]).update(&place.index.to_le_bytes()).update(public);
     *hasher.finalize().as_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use datamesh_core::manifest::Place;
+    use datamesh_core::scheme::{Chunking, Cipher, Compression, Mode, Redundancy, Scheme};
+
+    use super::{BlockSeal, ROOT_PLACE};
+    use crate::keys::ObjectKey;
+
+    fn seal(cipher: Cipher, key: u8) -> BlockSeal {
+        let redundancy = Redundancy::new(4, 2).expect("a redundancy");
+        let (chunking, compression) = (Chunking::Fixed, Compression::None);
+        let scheme = Scheme { mode: Mode::Sealed, chunking, compression, cipher, redundancy };
+        BlockSeal::new(&scheme, &ObjectKey::from_bytes([key; 32]))
+    }
+
+    #[test]
+    fn a_block_opens_with_its_own_key_cipher_place_and_public_half_alone() {
+        let place = Place { level: 1, index: 2 };
+        for (cipher, other) in
+            [(Cipher::Aes256Gcm, Cipher::Chacha20Poly1305), (Cipher::Chacha20Poly1305, Cipher::Aes256Gcm)]
+        {
+            let sealed = seal(cipher, 1).seal(place, b"public", b"secret".to_vec());
+            let opened = seal(cipher, 1).open(place, b"public", &sealed).expect("it opens");
+            assert_eq!(opened.as_slice(), b"secret");
+            assert!(seal(cipher, 2).open(place, b"public", &sealed).is_none(), "key");
+            assert!(seal(other, 1).open(place, b"public", &sealed).is_none(), "cipher");
+            assert!(seal(cipher, 1).open(place, b"publik", &sealed).is_none(), "public half");
+            for other in [Place { level: 2, ..place }, Place { index: 3, ..place }, ROOT_PLACE] {
+                assert!(seal(cipher, 1).open(other, b"public", &sealed).is_none(), "{other:?}");
+            }
+            for bit in 0..8 * sealed.len() {
+                let mut forged = sealed.to_vec();
+                forged[bit / 8] ^= 1 << (bit % 8);
+                assert!(seal(cipher, 1).open(place, b"public", &forged).is_none(), "bit {bit}");
+            }
+            for end in 0..sealed.len() {
+                assert!(seal(cipher, 1).open(place, b"public", &sealed[..end]).is_none(), "first {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_same_block_is_sealed_to_the_same_bytes() {
+        let place = Place { level: 0, index: 0 };
+        let sealed = |plaintext: &[u8]| seal(Cipher::Aes256Gcm, 1).seal(place, b"public", plaintext.to_vec());
+        assert_eq!(sealed(&[0; 1000]), sealed(&[0; 1000]));
+        let (one, mut near) = (sealed(&[0; 1000]), [0; 1000]);
+        near[999] = 1;
+        let equal = one.iter().zip(sealed(&near)).filter(|(one, other)| **one == *other).count();
+        assert!(equal < 50, "{equal} equal bytes");
+    }
+}
