@@ -1,7 +1,7 @@
 //! Reed-Solomon: a sealed chunk to k + m shards, and any k shards back.
 //!
-//! The first k shards are the sealed chunk itself, padded with zeros; the m parity shards are linear combinations of
-//! them over GF(2^8). The coder trusts no shard that it computed: what it rebuilds must hash to the id that the stripe
+//! The first k shards are the sealed chunk itself, padded; the m parity shards are linear combinations of them over
+//! GF(2^8). The coder trusts no shard that it computed: what it rebuilds must hash to the id that the stripe
 //! gives it. Shards that come from elsewhere are hashed where they arrive.
 
 pub mod code;
@@ -16,6 +16,11 @@ use datamesh_core::manifest::Stripe;
 use datamesh_core::scheme::Redundancy;
 
 use crate::stripe::code::Code;
+
+const PADDING_CONTEXT: &str = "datamesh 2026 stripe padding v1";
+
+/// Bytes at the end of a sealed chunk that its padding follows from.
+const PADDING_SEED_SIZE: usize = 1024;
 
 /// A stripe with the bytes of its shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +120,7 @@ impl Coder {
         let shard_size = self.redundancy.shard_size(sealed.len());
         let data_size = self.redundancy.data_count() * shard_size;
         sealed.reserve_exact(data_size - sealed.len());
-        sealed.resize(data_size, 0);
+        pad(&mut sealed, data_size);
         let (ids, shards) = if self.redundancy.data_count() == 1 {
             self.replicas(sealed)
         } else {
@@ -235,4 +240,14 @@ fn slices(buffer: Vec<u8>, shard_size: usize) -> impl Iterator<Item = Bytes> {
     let buffer = Bytes::from(buffer);
     let place = move |index: usize| -> Range<usize> { index * shard_size..(index + 1) * shard_size };
     (0..buffer.len() / shard_size).map(move |index| buffer.slice(place(index)))
+}
+
+/// Fills up a sealed chunk with bytes that follow from its end. Were they zeros, the shards of short chunks that are nothing
+/// but padding would be the same in all stripes, and a node would hold one shard for the owners of all of them.
+fn pad(sealed: &mut Vec<u8>, padded_size: usize) {
+    let size = sealed.len();
+    let mut hasher = blake3::Hasher::new_derive_key(PADDING_CONTEXT);
+    hasher.update(&sealed[size.saturating_sub(PADDING_SEED_SIZE)..]);
+    sealed.resize(padded_size, 0);
+    hasher.finalize_xof().fill(&mut sealed[size..]);
 }

@@ -46,8 +46,8 @@ pub enum Request {
     Describe(ItemId),
     /// Keep an item that is held already under one more lease. Answered by [`Response::Stored`] or [`Response::Absent`].
     Lease {
-        /// The item.
-        item: ItemId,
+        /// The item, and the stripe that it is leased as a shard of.
+        item: StoredItem,
         /// The lease.
         lease: Signed<Lease>,
     },

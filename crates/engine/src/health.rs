@@ -1,9 +1,9 @@
 //! Which stripes are short of shards, most endangered first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datamesh_core::id::{BlockId, ItemId, NodeId, ObjectId, ShardId};
+use datamesh_core::id::{BlockId, NodeId, ObjectId, ShardId};
 use datamesh_core::manifest::Stripe;
 use datamesh_core::placement::Placement;
 use datamesh_core::scheme::{Redundancy, Scheme};
@@ -139,18 +139,7 @@ pub async fn inspect(
 
 async fn inspect_stripe(transfer: &Transfer, index: u64, stripe: Stripe, depth: Depth) -> StripeHealth {
     let located = transfer.locate(&stripe, transfer.stripe_holders(&stripe)).await;
-    let items = stripe.shards.iter().copied().map(ItemId::Shard);
-    let checks = items.zip(located.holders).map(|(item, holders)| sound(transfer, item, holders, depth));
-    let mut placement = Placement::empty(stripe.shards.len());
-    let mut used = BTreeSet::new();
-    for (index, holders) in join_all(checks).await.into_iter().enumerate() {
-        // A shard that several nodes hold counts where nothing else of the stripe lies.
-        let holder = holders.iter().find(|node| !used.contains(*node)).or(holders.first());
-        if let Some(node) = holder.copied() {
-            used.insert(node);
-            placement.hold(index, node);
-        }
-    }
+    let placement = sound(transfer, located, depth).await.placement();
     transfer.observe(Event::Advanced { bytes: 1 });
     let survival = survival(&placement, transfer.topology(), stripe.redundancy);
     let Stripe { sealed_size, shards, .. } = stripe;
@@ -164,31 +153,30 @@ async fn inspect_block(
     depth: Depth,
 ) -> BlockHealth {
     let holders = transfer.block_holders(&block, redundancy);
-    let Located { holders: found, .. } = transfer.locate_block(block, holders).await;
-    let found = found.into_iter().next().unwrap_or_default();
-    let sound = sound(transfer, ItemId::Block(block), found, depth).await;
-    let mut placement = Placement::empty(holders.count());
-    for (index, node) in sound.into_iter().take(holders.count()).enumerate() {
-        placement.hold(index, node);
-    }
+    let located = transfer.locate_block(block, holders).await;
+    let placement = sound(transfer, located, depth).await.placement();
     let replicated = Redundancy::new(1, holders.count() - 1).expect("m + 1 replicas are within bounds");
     let survival = survival(&placement, transfer.topology(), replicated);
     BlockHealth { block, placement, survival }
 }
 
-/// The holders among these that have the item indeed.
-async fn sound(transfer: &Transfer, item: ItemId, holders: Vec<NodeId>, depth: Depth) -> Vec<NodeId> {
+/// The same, with only those holders that have the item indeed.
+async fn sound(transfer: &Transfer, located: Located, depth: Depth) -> Located {
     if depth == Depth::Index {
-        return holders;
+        return located;
     }
-    let mut sound = Vec::new();
-    for node in holders {
-        match transfer.fetch(node, item).await {
-            Ok(_) => sound.push(node),
-            Err(failure) => transfer.blame(node, &failure),
+    let checks = located.items.iter().zip(&located.holders).map(|(item, holders)| async move {
+        let mut sound = Vec::new();
+        for node in holders {
+            match transfer.fetch(*node, *item).await {
+                Ok(_) => sound.push(*node),
+                Err(failure) => transfer.blame(*node, &failure),
+            }
         }
-    }
-    sound
+        sound
+    });
+    let holders = join_all(checks).await;
+    Located { holders, ..located }
 }
 
 #[cfg(test)]

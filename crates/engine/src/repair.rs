@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datamesh_codec::stripe::{Coder, DecodeError};
 use datamesh_core::id::{BlockId, ItemId, NodeId, ObjectId};
-use datamesh_core::lease::Lease;
+use datamesh_core::lease::{Lease, Subject};
 use datamesh_core::manifest::Stripe;
 use datamesh_core::placement::Placement;
 use datamesh_core::scheme::Redundancy;
@@ -126,8 +126,7 @@ async fn repair_stripe(
 ) -> Result<Outcome, RepairError> {
     let holders = transfer.stripe_holders(&stripe);
     let located = transfer.locate(&stripe, holders).await;
-    let missing: Vec<usize> =
-        (0..stripe.shards.len()).filter(|shard| located.holders[*shard].is_empty()).collect();
+    let missing: Vec<usize> = located.placement().missing().collect();
     if missing.is_empty() {
         return Ok(Outcome::default());
     }
@@ -160,7 +159,7 @@ async fn repair_block(
     let located = transfer.locate_block(block, holders).await;
     let held: Vec<(ItemId, NodeId)> =
         located.holders[0].iter().map(|node| (ItemId::Block(block), *node)).collect();
-    let missing_count = holders.count().saturating_sub(held.len());
+    let missing_count = located.placement().missing().count();
     if missing_count == 0 {
         return Ok(Outcome::default());
     }
@@ -175,22 +174,22 @@ async fn store_elsewhere(
     held: &[(ItemId, NodeId)],
     holders: Holders<'_>,
 ) -> Result<Outcome, RepairError> {
-    let leases = leases(transfer, held).await;
+    let leases = leases(transfer, held, items[0].0.subject()).await;
     let Some((first, others)) = leases.split_first() else {
         let item = items[0].0.id().expect("an item to repair is one of its stripe");
         return Err(RepairError::NoLease { item });
     };
     let holding: BTreeSet<NodeId> = held.iter().map(|(_, node)| *node).collect();
-    let ids: Vec<ItemId> = items.iter().filter_map(|(item, _)| item.id()).collect();
+    let stored: Vec<StoredItem> = items.iter().map(|(item, _)| item.clone()).collect();
     let placement: Placement = transfer.spread(items, first, holders, &holding).await;
     let mut outcome = Outcome::default();
-    for (id, holder) in ids.into_iter().zip(placement.holders()) {
+    for (item, holder) in stored.into_iter().zip(placement.holders()) {
         let Some(node) = *holder else {
             outcome.unplaced += 1;
             continue;
         };
         for lease in others {
-            add_lease(transfer, node, id, lease.clone()).await;
+            add_lease(transfer, node, &item, lease.clone()).await;
         }
         outcome.stored += 1;
         transfer.observe(Event::Repaired { node });
@@ -198,21 +197,19 @@ async fn store_elsewhere(
     Ok(outcome)
 }
 
-/// The leases of the first holder that names some: all shards of a stripe are kept under the same.
-async fn leases(transfer: &Transfer, held: &[(ItemId, NodeId)]) -> Vec<Signed<Lease>> {
+/// The leases for a subject, from the first holder that names some: all shards of a stripe are kept under the same.
+async fn leases(transfer: &Transfer, held: &[(ItemId, NodeId)], subject: Subject) -> Vec<Signed<Lease>> {
     for (item, node) in held {
         let request = Message::bare(Request::Describe(*item));
         match transfer.ask(*node, request, transfer.settings.fetch_deadline).await {
-            Ok(Message {
-                header: Response::Described(Description { item: described, leases, .. }), ..
-            }) => {
-                let subject = described.subject();
+            Ok(Message { header: Response::Described(Description { leases, .. }), .. }) => {
+                // A shard may be kept as part of several stripes, each with leases of its own.
                 let right =
                     |lease: &Signed<Lease>| lease.verify().is_ok_and(|lease| lease.subject == subject);
-                if described.id() == Some(*item) && !leases.is_empty() && leases.iter().all(right) {
+                let leases: Vec<Signed<Lease>> = leases.into_iter().filter(right).collect();
+                if !leases.is_empty() {
                     return leases;
                 }
-                transfer.blame(*node, &Failure::Lied { node: *node, item: *item });
             }
             Ok(_) => transfer.blame(*node, &Failure::Absent { node: *node, item: *item }),
             Err(error) => transfer.blame(*node, &Failure::Call(error)),
@@ -222,14 +219,14 @@ async fn leases(transfer: &Transfer, held: &[(ItemId, NodeId)]) -> Vec<Signed<Le
 }
 
 /// Keeps a repaired item under one more of its leases. Where that fails, the item is still kept under the first.
-async fn add_lease(transfer: &Transfer, node: NodeId, item: ItemId, lease: Signed<Lease>) {
-    let request = Message::bare(Request::Lease { item, lease });
+async fn add_lease(transfer: &Transfer, node: NodeId, item: &StoredItem, lease: Signed<Lease>) {
+    let request = Message::bare(Request::Lease { item: item.clone(), lease });
     match transfer.ask(node, request, transfer.settings.store_deadline).await {
         Ok(Message { header: Response::Stored(_), .. }) => {}
         Ok(Message { header: Response::Refused(refusal), .. }) => {
             transfer.blame(node, &Failure::Refused { node, refusal });
         }
-        Ok(_) => transfer.blame(node, &Failure::Lied { node, item }),
+        Ok(_) => transfer.blame(node, &Failure::Protocol { node }),
         Err(error) => transfer.blame(node, &Failure::Call(error)),
     }
 }

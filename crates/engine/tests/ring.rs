@@ -207,5 +207,8 @@ fn the_order_of_a_known_mesh_never_changes() {
             hasher.update(node.as_bytes());
         }
     }
-    assert_eq!(hasher.finalize().to_hex().as_str(), "");
+    assert_eq!(
+        hasher.finalize().to_hex().as_str(),
+        "0e0193942bf1ae34eba4dd64773bac706445f3e9095503ec53a793de1f8bbd74"
+    );
 }

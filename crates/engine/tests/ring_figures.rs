@@ -164,7 +164,7 @@ fn shards_spread_over_sites_as_evenly_as_the_bound_allows() {
 #[test]
 fn a_ring_of_a_thousand_nodes_is_built_in_a_moment() {
     println!("milliseconds to build");
-    let shapes: [(&str, fn(u32) -> Member); 3] = [
+    let shapes: [(&str, fn(u32) -> Member); 6] = [
         ("equal nodes", |number| alone(number, 1)),
         ("weights 1 to 1000, 40 sites of 10 hosts", |number| {
             member(
@@ -175,6 +175,11 @@ fn a_ring_of_a_thousand_nodes_is_built_in_a_moment() {
         }),
         ("one site of 10 nodes, one of the rest", |number| {
             member(number, 1, &format!("r/s{}/h{number}", u32::from(number < 10)))
+        }),
+        ("one node of nearly all the weight", |number| alone(number, if number == 3 { u64::MAX } else { 1 })),
+        ("weights from 1 to 2^60", |number| alone(number, 1 << (number * 7 % 61))),
+        ("hosts of 1, 1 and all the other nodes", |number| {
+            member(number, 1, &format!("r/s/h{}", number.min(2)))
         }),
     ];
     for (name, shape) in shapes {

@@ -1,5 +1,9 @@
 //! The composition root: settings in, a running node out.
 
+pub mod files;
 pub mod home;
 pub mod keyring;
+pub mod local;
+pub mod serve;
 pub mod settings;
+pub mod system;

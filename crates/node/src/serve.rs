@@ -100,11 +100,12 @@ impl Server {
         Ok(description.map_or(Response::Absent, Response::Described))
     }
 
-    async fn lease(&self, id: ItemId, lease: Signed<Lease>) -> Result<Response, Refusal> {
+    async fn lease(&self, item: StoredItem, lease: Signed<Lease>) -> Result<Response, Refusal> {
+        let id = item.id().ok_or(Refusal::OutOfBounds)?;
+        let tag = self.check_lease(&lease, item.subject())?.tag;
         let Some(description) = self.shared.items.describe(id).await.map_err(refusal)? else {
             return Ok(Response::Absent);
         };
-        let tag = self.check_lease(&lease, description.item.subject())?.tag;
         let held = self.shared.items.lease(id, lease).await.map_err(refusal)?;
         Ok(if held { self.receipt(id, description.size, tag) } else { Response::Absent })
     }

@@ -5,13 +5,19 @@ use std::num::NonZeroU64;
 
 use datamesh_core::id::PlacementGroup;
 
-use crate::ring::domains::{Domains, OpenSites, Spread};
+use crate::ring::domains::{Domains, OpenMembers, Spread};
 use crate::ring::points::{Points, slot_starts};
 use crate::ring::{Member, group_count, index, narrow};
 
 /// Each rank goes through the groups from another place on, so that it is not always the same groups that find the
 /// members of small sites full: near the golden section of the groups, whose multiples lie apart from each other.
 const RANK_OFFSET: usize = 10_125;
+
+/// Members that are not full, among which a walk looks for one in a site and region used the least.
+const OPEN_CHOICES_MAX: usize = 16;
+/// Members, where all that come into question are full, among which a walk looks for the one with the least load. More
+/// choices would even the loads little more, and move more when a node joins or leaves.
+const FORCED_CHOICES_MAX: usize = 4;
 
 /// The holders of all groups: members by their place in the list, group after group, rank after rank.
 pub(super) fn assign(
@@ -29,7 +35,7 @@ pub(super) fn assign(
         points,
         spread: Spread::new(domains),
         loads: Loads::none(members, load_factor_percent),
-        open: OpenSites::of(domains, 0..0),
+        open: OpenMembers::of(domains, 0..0),
         seen: vec![0; members.len()],
         walk_count: 0,
     };
@@ -63,7 +69,7 @@ struct Assignment<'a> {
     points: &'a Points,
     spread: Spread<'a>,
     loads: Loads<'a>,
-    open: OpenSites,
+    open: OpenMembers,
     /// The last walk that came by a member.
     seen: Vec<u32>,
     walk_count: u32,
@@ -74,7 +80,7 @@ impl Assignment<'_> {
         self.loads.begin_rank(rank);
         let loads = &self.loads;
         self.open =
-            OpenSites::of(self.domains, (0..self.members.len()).filter(|member| !loads.full(*member)));
+            OpenMembers::of(self.domains, (0..self.members.len()).filter(|member| !loads.full(*member)));
     }
 
     /// The next holder of a group that has these.
@@ -90,17 +96,24 @@ impl Assignment<'_> {
         member
     }
 
-    /// The first candidate of the greatest merit, walking around the ring.
+    /// The candidate of the greatest merit among those that a walk around the ring comes by.
     fn walk(&mut self, start: u32) -> usize {
+        let open_count = self.spread.open_candidate_count(&self.open, |member| !self.loads.full(member));
+        let forced = open_count == 0;
+        let mut choices = if forced {
+            FORCED_CHOICES_MAX.min(self.spread.candidate_count())
+        } else {
+            OPEN_CHOICES_MAX.min(open_count)
+        };
         let merit_max = self
             .spread
             .uses_min(&self.open)
             .map(|(site_uses, region_uses)| Merit::Open { site_uses, region_uses });
         self.walk_count += 1;
-        let mut unseen_count = self.spread.candidate_count();
         let mut best: Option<(Merit, usize)> = None;
         for member in self.points.walk_from(self.points.first_from(start)) {
-            if self.seen[member] == self.walk_count || !self.spread.is_candidate(member) {
+            let passed = self.seen[member] == self.walk_count || !self.spread.is_candidate(member);
+            if passed || (self.loads.full(member) && !forced) {
                 continue;
             }
             self.seen[member] = self.walk_count;
@@ -111,8 +124,8 @@ impl Assignment<'_> {
             if best.is_none_or(|(best_merit, _)| merit < best_merit) {
                 best = Some((merit, member));
             }
-            unseen_count -= 1;
-            if unseen_count == 0 {
+            choices -= 1;
+            if choices == 0 {
                 break;
             }
         }
@@ -133,7 +146,7 @@ impl Assignment<'_> {
 enum Merit {
     /// It may take more, in a site and region used this often.
     Open { site_uses: usize, region_uses: usize },
-    /// It is at its bound, and is taken only where every candidate is.
+    /// It is at its bound, and is taken only where every candidate is; the less loaded for its weight, the better.
     Full(RelativeLoad),
 }
 

@@ -184,6 +184,20 @@ impl<'a> Spread<'a> {
         self.candidate_count
     }
 
+    /// How many candidates are open, given which members are.
+    pub(super) fn open_candidate_count(&self, open: &OpenMembers, is_open: impl Fn(usize) -> bool) -> usize {
+        let open_on = |host: usize| open.members_by_host[host];
+        if self.level == 0 {
+            let on_used_hosts = self.members.iter().map(|member| open_on(self.domains.host_of(*member)));
+            return open.member_count - on_used_hosts.sum::<usize>();
+        }
+        // Every host was used, so there are no more of them than holders.
+        let at_level = |host: usize| self.host_uses[host] == self.level;
+        let on_hosts: usize = (0..self.host_uses.len()).filter(|host| at_level(*host)).map(open_on).sum();
+        let taken = self.members.iter().copied().filter(|member| at_level(self.domains.host_of(*member)));
+        on_hosts - taken.filter(|member| is_open(*member)).count()
+    }
+
     /// How often a member's site and region were used, which is how little its taking would spread the group.
     pub(super) fn uses(&self, member: usize) -> (usize, usize) {
         self.uses_of_site(self.domains.site_of(member))
@@ -193,9 +207,9 @@ impl<'a> Spread<'a> {
         (self.site_uses[site], self.region_uses[self.domains.region_of_site(site)])
     }
 
-    /// The least [`Spread::uses`] that a candidate can have whose site is open; `None` if no site is left. It may be less
-    /// than any candidate really has, where a site is open only for members that are no candidates.
-    pub(super) fn uses_min(&self, open: &OpenSites) -> Option<(usize, usize)> {
+    /// The least [`Spread::uses`] that an open candidate can have; `None` if no site has one. It may be less than any
+    /// really has, where a site's open members are none of its candidates.
+    pub(super) fn uses_min(&self, open: &OpenMembers) -> Option<(usize, usize)> {
         let is_open = |site: &&usize| open.members_by_site[**site] > 0;
         let open_used_count = self.used_sites.iter().filter(is_open).count();
         if open.site_count > open_used_count {
@@ -208,7 +222,7 @@ impl<'a> Spread<'a> {
     }
 
     /// The least uses of a region that has an open, unused site. There is one.
-    fn region_uses_min(&self, open: &OpenSites) -> usize {
+    fn region_uses_min(&self, open: &OpenMembers) -> usize {
         let sites_in = |region: usize| open.sites_by_region[region];
         let open_used_count = self.used_regions.iter().filter(|region| sites_in(**region) > 0).count();
         if open.region_count > open_used_count {
@@ -225,25 +239,31 @@ impl<'a> Spread<'a> {
     }
 }
 
-/// Sites in which at least one member is not full.
+/// Where members are open, which is to say not full.
 #[derive(Debug, Clone)]
-pub(super) struct OpenSites {
+pub(super) struct OpenMembers {
+    member_count: usize,
+    members_by_host: Vec<usize>,
     members_by_site: Vec<usize>,
-    sites_by_region: Vec<usize>,
     site_count: usize,
+    sites_by_region: Vec<usize>,
     region_count: usize,
 }
 
-impl OpenSites {
-    /// The sites of the members that are open.
-    pub(super) fn of(domains: &Domains, open_members: impl Iterator<Item = usize>) -> Self {
+impl OpenMembers {
+    /// These members are open and no others.
+    pub(super) fn of(domains: &Domains, members: impl Iterator<Item = usize>) -> Self {
         let mut open = Self {
+            member_count: 0,
+            members_by_host: vec![0; domains.host_count()],
             members_by_site: vec![0; domains.site_count()],
-            sites_by_region: vec![0; domains.region_count()],
             site_count: 0,
+            sites_by_region: vec![0; domains.region_count()],
             region_count: 0,
         };
-        for member in open_members {
+        for member in members {
+            open.member_count += 1;
+            open.members_by_host[domains.host_of(member)] += 1;
             open.members_by_site[domains.site_of(member)] += 1;
         }
         let sites = open.members_by_site.iter().enumerate().filter(|(_, count)| **count > 0);
@@ -258,6 +278,8 @@ impl OpenSites {
     /// A member that was open is full now.
     pub(super) fn close(&mut self, domains: &Domains, member: usize) {
         let site = domains.site_of(member);
+        self.member_count -= 1;
+        self.members_by_host[domains.host_of(member)] -= 1;
         self.members_by_site[site] -= 1;
         if self.members_by_site[site] > 0 {
             return;

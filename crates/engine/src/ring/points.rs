@@ -39,6 +39,11 @@ impl Points {
             points.extend(numbers(&bytes).map(|position| Point { position, member }));
         }
         points.sort_unstable();
+        // Where several points of one member follow each other, a walk that comes by any of them comes by the last: the
+        // others make no difference. A member far larger than all others has little else.
+        points.reverse();
+        points.dedup_by_key(|point| point.member);
+        points.reverse();
         Self { points }
     }
 

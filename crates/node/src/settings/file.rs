@@ -95,11 +95,7 @@ impl SettingsFile {
 
     /// Every value, in the order of the file.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, SettingsFileError> {
-        let document = Document::parse(self.text.as_str()).map_err(|error| SettingsFileError::Syntax {
-            path: self.path.clone(),
-            line: self.line(error.span()),
-            why: error.message().lines().next().unwrap_or("no TOML").to_owned(),
-        })?;
+        let document = self.document()?;
         let mut entries = Vec::new();
         self.collect(document.as_table(), "", &mut entries);
         entries.sort_by_key(|entry| entry.line);
@@ -128,24 +124,35 @@ impl SettingsFile {
         1 + before.matches('\n').count()
     }
 
+    fn document(&self) -> Result<Document<&str>, SettingsFileError> {
+        Document::parse(self.text.as_str()).map_err(|error| {
+            let why = error.message().lines().next().unwrap_or("no TOML").to_owned();
+            self.syntax(error.span(), why)
+        })
+    }
+
+    fn syntax(&self, span: Option<Range<usize>>, why: String) -> SettingsFileError {
+        SettingsFileError::Syntax { path: self.path.clone(), line: self.line(span), why }
+    }
+
     /// The same file with one value set; comments and order stay.
     pub(super) fn with(&self, key: &str, value: Value) -> Result<Self, SettingsFileError> {
-        let mut document: DocumentMut = match Document::parse(self.text.clone()) {
-            Ok(document) => document.into_mut(),
-            Err(_) => return self.entries().map(|_| self.clone()),
-        };
         let (group, name) = key.split_once('.').expect("every setting's key is a group and a name");
-        let table = document.entry(group).or_insert_with(toml_edit::table);
-        if let Some(table) = table.as_table_like_mut() {
-            match table.get_mut(name) {
-                Some(Item::Value(old)) => {
-                    let decor = old.decor().clone();
-                    *old = value;
-                    *old.decor_mut() = decor;
-                }
-                _ => {
-                    table.insert(name, Item::Value(value));
-                }
+        let read = self.document()?;
+        let span = read.get(group).and_then(Item::span);
+        let mut document: DocumentMut = read.into_mut();
+        let item = document.entry(group).or_insert_with(toml_edit::table);
+        let Some(table) = item.as_table_like_mut() else {
+            return Err(self.syntax(span, format!("`{group}` is no table")));
+        };
+        match table.get_mut(name) {
+            Some(Item::Value(old)) => {
+                let decor = old.decor().clone();
+                *old = value;
+                *old.decor_mut() = decor;
+            }
+            _ => {
+                table.insert(name, Item::Value(value));
             }
         }
         Ok(Self { path: self.path.clone(), text: document.to_string() })

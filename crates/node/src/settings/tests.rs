@@ -136,4 +136,7 @@ fn a_value_is_set_without_losing_comments_or_order() {
     assert_eq!(resolved.settings().storage.capacity, ByteSize::from_bytes(500_000_000_000));
     assert!(set(&file, "storage.capacity", "500").is_err());
     assert!(set(&file, "storage.capacities", "500GB").is_err());
+    let no_table = SettingsFile::new(Path::new("config.toml"), "\nput = true\n");
+    let error = set(&no_table, "put.mode", "public").expect_err("refused").to_string();
+    assert_eq!(error, "config.toml:2: `put` is no table");
 }

@@ -1,0 +1,153 @@
+//! Files, folders and pipes as the engine's sources and sinks.
+
+mod folder;
+mod partial;
+
+use std::fs::Metadata;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use datamesh_engine::world::{Sink, Source};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+pub use self::folder::{FolderSink, FolderSource};
+pub use self::partial::{Existing, FileSink};
+
+/// Bytes that are read or written at once.
+const STEP: usize = 1 << 20;
+
+/// A file that is read once, and must not change meanwhile.
+pub struct FileSource {
+    path: PathBuf,
+    file: File,
+    at_start: Stamp,
+}
+
+/// What tells one state of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self { size: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
+impl FileSource {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// When it can't be opened, or is a folder.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    pub async fn open(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path).await?;
+        file.set_max_buf_size(STEP);
+        let metadata = file.metadata().await?;
+        if metadata.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
+        }
+        Ok(Self { path: path.to_owned(), file, at_start: Stamp::of(&metadata) })
+    }
+
+    /// Its size when it was opened.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.at_start.size
+    }
+
+    async fn check_unchanged(&self) -> io::Result<()> {
+        let now = Stamp::of(&tokio::fs::metadata(&self.path).await?);
+        if now == self.at_start {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("{} changed while it was read", self.path.display())))
+    }
+}
+
+impl Source for FileSource {
+    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
+        async move {
+            let count = self.file.read(buffer).await?;
+            if count == 0 && !buffer.is_empty() {
+                self.check_unchanged().await?;
+            }
+            Ok(count)
+        }
+        .boxed()
+    }
+}
+
+/// A pipe that is read to its end.
+pub struct PipeSource<R>(pub R);
+
+impl<R: AsyncRead + Send + Unpin> Source for PipeSource<R> {
+    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
+        self.0.read(buffer).boxed()
+    }
+}
+
+/// A pipe that is written to.
+pub struct PipeSink<W>(pub W);
+
+impl<W: AsyncWrite + Send + Unpin> Sink for PipeSink<W> {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        async move {
+            self.0.write_all(&bytes).await?;
+            self.0.flush().await
+        }
+        .boxed()
+    }
+}
+
+/// Looks at bytes and lets them go.
+pub struct Discard;
+
+impl Sink for Discard {
+    fn write(&mut self, _bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+/// Runs what blocks on a disk where that blocks nothing else.
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(job).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use datamesh_engine::world::Source;
+
+    use super::FileSource;
+
+    #[tokio::test]
+    async fn a_file_that_grew_meanwhile_is_an_error_at_its_end() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("file");
+        std::fs::write(&path, b"abc").expect("written");
+        let mut buffer = [0; 8];
+
+        let mut steady = FileSource::open(&path).await.expect("it opens");
+        assert_eq!(steady.read(&mut buffer).await.expect("readable"), 3);
+        assert_eq!(steady.read(&mut buffer).await.expect("unchanged"), 0);
+
+        let mut growing = FileSource::open(&path).await.expect("it opens");
+        assert_eq!(growing.read(&mut buffer).await.expect("readable"), 3);
+        let mut file = std::fs::File::options().append(true).open(&path).expect("it opens");
+        file.write_all(b"d").expect("written");
+        assert_eq!(growing.read(&mut buffer).await.expect("readable"), 1);
+        let error = growing.read(&mut buffer).await.expect_err("it changed");
+        assert!(error.to_string().contains("changed while it was read"), "{error}");
+    }
+}

@@ -1,0 +1,255 @@
+//! A folder as one stream: a tar archive, packed as it is read and unpacked as it is written.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, Bytes};
+use datamesh_engine::world::{Sink, Source};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::partial::{partial_path, refuse_taken, settle};
+use super::{Existing, STEP};
+
+/// Steps that may wait between the archive and the engine.
+const STEPS_WAITING_MAX: usize = 4;
+
+/// A folder that is read as an archive: entries in the order of their names, links as links.
+pub struct FolderSource {
+    steps: mpsc::Receiver<Bytes>,
+    step: Bytes,
+    packing: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl FolderSource {
+    /// Begins to pack a folder. Call it within the runtime.
+    ///
+    /// # Errors
+    /// When it isn't a folder that can be read.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        fs::read_dir(folder)?;
+        let (sender, steps) = mpsc::channel(STEPS_WAITING_MAX);
+        let folder = folder.to_owned();
+        let packing = tokio::task::spawn_blocking(move || pack(&folder, sender));
+        Ok(Self { steps, step: Bytes::new(), packing: Some(packing) })
+    }
+}
+
+impl Source for FolderSource {
+    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
+        async move {
+            if self.step.is_empty() {
+                self.step = self.steps.recv().await.unwrap_or_default();
+            }
+            if self.step.is_empty() {
+                if let Some(packing) = self.packing.take() {
+                    packing.await.map_err(io::Error::other)??;
+                }
+                return Ok(0);
+            }
+            let count = buffer.len().min(self.step.len());
+            self.step.copy_to_slice(&mut buffer[..count]);
+            Ok(count)
+        }
+        .boxed()
+    }
+}
+
+fn pack(folder: &Path, sender: mpsc::Sender<Bytes>) -> io::Result<()> {
+    let mut archive = tar::Builder::new(io::BufWriter::with_capacity(STEP, StepWriter(sender)));
+    archive.follow_symlinks(false);
+    append_sorted(&mut archive, folder, Path::new(""))?;
+    archive.into_inner()?.flush()
+}
+
+/// Appends what is in a folder, sorted, so that the same folder gives the same archive.
+fn append_sorted(archive: &mut tar::Builder<impl Write>, folder: &Path, within: &Path) -> io::Result<()> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+    names.sort();
+    for name in names {
+        let (path, inside) = (folder.join(&name), within.join(&name));
+        let kind = fs::symlink_metadata(&path)?.file_type();
+        if kind.is_dir() {
+            archive.append_dir(&inside, &path)?;
+            append_sorted(archive, &path, &inside)?;
+        } else if kind.is_file() || kind.is_symlink() {
+            archive.append_path_with_name(&path, &inside)?;
+        } else {
+            let what = format!("{} is neither a file, a folder nor a link", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+    }
+    Ok(())
+}
+
+/// Hands on what the archive writes.
+struct StepWriter(mpsc::Sender<Bytes>);
+
+impl Write for StepWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let step = &bytes[..bytes.len().min(STEP)];
+        let sent = self.0.blocking_send(Bytes::copy_from_slice(step));
+        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody reads the archive any more"))?;
+        Ok(step.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A folder that is written as an archive. It has its final name only when all of it is there.
+pub struct FolderSink {
+    path: PathBuf,
+    partial: PathBuf,
+    existing: Existing,
+    steps: Option<mpsc::Sender<Bytes>>,
+    unpacking: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl FolderSink {
+    /// Begins a folder beside its final place. Call it within the runtime.
+    ///
+    /// # Errors
+    /// When the final name is taken and to be kept, or the partial folder can't be made.
+    pub fn create(path: &Path, existing: Existing) -> io::Result<Self> {
+        refuse_taken(path, existing)?;
+        let partial = partial_path(path)?;
+        fs::create_dir(&partial)?;
+        let (sender, steps) = mpsc::channel(STEPS_WAITING_MAX);
+        let target = partial.clone();
+        let unpacking = tokio::task::spawn_blocking(move || unpack(steps, &target));
+        let path = path.to_owned();
+        Ok(Self { path, partial, existing, steps: Some(sender), unpacking: Some(unpacking) })
+    }
+
+    /// Waits until all is unpacked and gives the folder its final name.
+    ///
+    /// # Errors
+    /// When the archive is malformed or the folder can't be written or renamed.
+    ///
+    /// # Cancel safety
+    /// When dropped, the folder is under its final name or gone.
+    pub async fn finish(mut self) -> io::Result<()> {
+        self.steps = None;
+        if let Some(unpacking) = self.unpacking.take() {
+            unpacking.await.map_err(io::Error::other)??;
+        }
+        let (partial, path, existing) = (self.partial.clone(), self.path.clone(), self.existing);
+        super::blocking(move || settle(&partial, &path, existing)).await
+    }
+}
+
+impl Sink for FolderSink {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        async move {
+            let steps = self.steps.as_ref().expect("a sink is written before it is finished");
+            if bytes.is_empty() || steps.send(bytes).await.is_ok() {
+                return Ok(());
+            }
+            // The unpacking has ended early; it knows why.
+            match self.unpacking.take() {
+                Some(unpacking) => unpacking.await.map_err(io::Error::other)??,
+                None => return Err(io::Error::other("an earlier write failed")),
+            }
+            // An archive may be followed by padding that its reader doesn't ask for.
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+impl Drop for FolderSink {
+    fn drop(&mut self) {
+        self.steps = None;
+        // After `finish` it is not there any more, and a partial folder that can't be removed harms nobody.
+        let _ = fs::remove_dir_all(&self.partial);
+    }
+}
+
+fn unpack(steps: mpsc::Receiver<Bytes>, target: &Path) -> io::Result<()> {
+    let mut reader = StepReader { steps, step: Bytes::new() };
+    let mut archive = tar::Archive::new(&mut reader);
+    archive.set_preserve_permissions(true);
+    archive.set_preserve_mtime(true);
+    // Refuses entries that would lie outside of the target.
+    archive.unpack(target)?;
+    io::copy(&mut reader, &mut io::sink())?;
+    Ok(())
+}
+
+/// Reads what was handed on.
+struct StepReader {
+    steps: mpsc::Receiver<Bytes>,
+    step: Bytes,
+}
+
+impl Read for StepReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.step.is_empty() {
+            self.step = self.steps.blocking_recv().unwrap_or_default();
+        }
+        let count = buffer.len().min(self.step.len());
+        self.step.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use bytes::Bytes;
+    use datamesh_engine::world::{Sink, Source};
+
+    use super::{Existing, FolderSink, FolderSource};
+
+    #[tokio::test]
+    async fn an_archive_that_reaches_outside_its_folder_writes_nothing_there() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4);
+        header.set_mode(0o644);
+        header.as_gnu_mut().expect("a GNU header").name[..9].copy_from_slice(b"../escape");
+        header.set_cksum();
+        let mut archive = header.as_bytes().to_vec();
+        archive.extend_from_slice(b"evil");
+        archive.resize(2048, 0);
+
+        let mut sink = FolderSink::create(&directory.path().join("out"), Existing::Keep).expect("it begins");
+        sink.write(Bytes::from(archive)).await.expect("taken");
+        // Whether it is refused or passed over, nothing may lie outside.
+        let _ = sink.finish().await;
+        assert!(!directory.path().join("escape").exists());
+    }
+
+    #[tokio::test]
+    async fn a_folder_under_way_has_no_final_name_and_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let folder = directory.path().join("folder");
+        fs::create_dir_all(folder.join("inner")).expect("made");
+        fs::write(folder.join("inner/file"), b"bytes").expect("written");
+        let mut archive = Vec::new();
+        let mut source = FolderSource::open(&folder).expect("a folder");
+        let mut buffer = [0; 4096];
+        loop {
+            match source.read(&mut buffer).await.expect("readable") {
+                0 => break,
+                count => archive.extend_from_slice(&buffer[..count]),
+            }
+        }
+        let out = directory.path().join("out");
+        let mut sink = FolderSink::create(&out, Existing::Keep).expect("it begins");
+        sink.write(Bytes::from(archive[..archive.len() / 2].to_vec())).await.expect("taken");
+        assert!(!out.exists());
+        drop(sink);
+        let mut sink = FolderSink::create(&out, Existing::Keep).expect("it begins");
+        sink.write(Bytes::from(archive)).await.expect("taken");
+        sink.finish().await.expect("whole");
+        assert_eq!(fs::read(out.join("inner/file")).expect("readable"), b"bytes");
+    }
+}
