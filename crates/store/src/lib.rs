@@ -1,1 +1,23 @@
-//! Empty.
+//! The local disk: shards, their index, and a cache.
+//!
+//! [`Store`] keeps items so that a power cut can't take back what was acknowledged. Its parts: [`disk`] is what it may
+//! ask of the machine; `segment` is the format on disk; `write` is the order of append, sync, index and acknowledge;
+//! `recover` makes disk and index agree after a crash; `compact` gives space back; `read` reads.
+
+mod compact;
+pub mod disk;
+mod index;
+mod read;
+mod recover;
+mod segment;
+mod settings;
+mod shared;
+mod store;
+mod verify;
+mod write;
+
+pub use crate::compact::Collected;
+pub use crate::recover::{OpenError, Recovery};
+pub use crate::settings::StoreSettings;
+pub use crate::store::Store;
+pub use crate::verify::Findings;

@@ -1,0 +1,173 @@
+//! Reads items and what is known of them, off the caller's thread.
+
+use std::io::{self, ErrorKind};
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use datamesh_core::id::ItemId;
+use datamesh_core::limits::{ITEM_LEASES_MAX, WIRE_LEASES_MAX};
+use datamesh_core::wire::Description;
+use datamesh_engine::world::ItemsError;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::index::ItemRow;
+use crate::index::rows::{ItemKey, LeaseRow, item_of_key, key_of_item};
+use crate::segment::{Keeping, Place, read_header};
+use crate::shared::{Shared, disk_error};
+
+/// Reads that may wait for a thread; more make their callers wait.
+const JOBS_MAX: usize = 64;
+/// How often an item is looked up again when compaction moved it between look-up and read.
+const MOVES_MAX: usize = 8;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A few threads that read.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Readers {
+    /// Starts the threads; they end when this is dropped.
+    pub(crate) fn start(count: NonZeroUsize) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
+        let (sender, receiver) = mpsc::channel::<Job>(JOBS_MAX);
+        let receiver = Arc::new(Mutex::new(receiver));
+        let threads = (0..count.get()).map(|index| {
+            let receiver = receiver.clone();
+            let work = move || {
+                while let Some(job) = next_job(&receiver) {
+                    // A job that panics takes its answer with it, not the thread.
+                    let _ = catch_unwind(AssertUnwindSafe(job));
+                }
+            };
+            thread::Builder::new().name(format!("store-read-{index}")).spawn(work)
+        });
+        Ok((Self { jobs: sender }, threads.collect::<io::Result<_>>()?))
+    }
+
+    /// Runs a read on one of the threads.
+    ///
+    /// # Cancel safety
+    /// A read that has begun ends by itself though the future is dropped.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, ItemsError> + Send + 'static,
+    ) -> Result<T, ItemsError> {
+        let (sender, receiver) = oneshot::channel();
+        let job = Box::new(move || {
+            // The receiver is gone only when nobody waits for the answer any more.
+            let _ = sender.send(job());
+        });
+        self.jobs.send(job).await.map_err(|_| ItemsError::Closed)?;
+        receiver.await.map_err(|_| ItemsError::Closed)?
+    }
+}
+
+fn next_job(jobs: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
+    jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+}
+
+/// Reads a part of an item, or all of it and checks it.
+pub(crate) fn fetch(
+    shared: &Shared,
+    item: ItemId,
+    offset: u32,
+    size: Option<u32>,
+) -> Result<Option<Bytes>, ItemsError> {
+    retry_moved(shared, &item, |row| {
+        let left = row.payload_size.saturating_sub(offset);
+        let size = size.unwrap_or(left).min(left);
+        let size_in_memory = usize::try_from(size).expect("32 bits fit a usize");
+        let bytes = shared.read_payload(row, offset, size_in_memory)?;
+        let whole = size == row.payload_size;
+        Ok(if whole && !item.matches(&bytes) {
+            Err(ItemsError::Rotten(item))
+        } else {
+            Ok(Bytes::from(bytes))
+        })
+    })?
+    .transpose()
+}
+
+/// Reads what is known of an item as a part of one stripe: the first of them, in the order of their ids.
+pub(crate) fn describe(shared: &Shared, item: ItemId) -> Result<Option<Description>, ItemsError> {
+    Ok(descriptions_of(shared, item, WIRE_LEASES_MAX)?.into_iter().next())
+}
+
+/// Reads what is known of items behind another one, in the order of their keys: for each item, a description per stripe
+/// that it is of, with every lease.
+pub(crate) fn list(
+    shared: &Shared,
+    after: Option<ItemId>,
+    most: usize,
+) -> Result<Vec<Description>, ItemsError> {
+    let after: Option<ItemKey> = after.as_ref().map(key_of_item);
+    let items = shared.index().items_after(after.as_ref(), most).map_err(index_error)?;
+    let mut descriptions = Vec::new();
+    for (key, _) in items {
+        descriptions.extend(descriptions_of(shared, item_of_key(&key), ITEM_LEASES_MAX)?);
+    }
+    Ok(descriptions)
+}
+
+/// Says for each item whether it is held.
+pub(crate) fn has(shared: &Shared, items: &[ItemId]) -> Result<Vec<bool>, ItemsError> {
+    shared.index().holds(items).map_err(index_error)
+}
+
+fn descriptions_of(shared: &Shared, item: ItemId, leases_max: usize) -> Result<Vec<Description>, ItemsError> {
+    let read = retry_moved(shared, &item, |row| {
+        let index = shared.index();
+        let leases = index.leases_of(&key_of_item(&item), ITEM_LEASES_MAX).map_err(io::Error::other)?;
+        let mut descriptions: Vec<(LeaseRow, Description)> = Vec::new();
+        for (lease, place) in leases {
+            let same = descriptions.last_mut().filter(|(first, _)| first.subject == lease.subject);
+            match same {
+                Some((_, description)) if description.leases.len() >= leases_max => {}
+                Some((_, description)) => description.leases.push(keeping_at(shared, place)?.lease),
+                None => {
+                    let Keeping { item, lease: signed } = keeping_at(shared, place)?;
+                    let description = Description { item, size: row.payload_size, leases: vec![signed] };
+                    descriptions.push((lease, description));
+                }
+            }
+        }
+        Ok(descriptions.into_iter().map(|(_, description)| description).collect())
+    })?;
+    Ok(read.unwrap_or_default())
+}
+
+/// Reads why an item is kept from the record at a place.
+pub(crate) fn keeping_at(shared: &Shared, place: Place) -> io::Result<Keeping> {
+    let file = shared.file(place.segment)?;
+    let keeping = read_header(&*file, &shared.key, place)?.and_then(|(_, keeping)| keeping);
+    keeping.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "lease is rotten on disk"))
+}
+
+/// Looks an item up and reads it; again where compaction removed its segment in between.
+fn retry_moved<T>(
+    shared: &Shared,
+    item: &ItemId,
+    mut read: impl FnMut(&ItemRow) -> io::Result<T>,
+) -> Result<Option<T>, ItemsError> {
+    let mut moves = 0;
+    loop {
+        let Some(row) = shared.index().item(item).map_err(index_error)? else {
+            return Ok(None);
+        };
+        match read(&row) {
+            Ok(read) => return Ok(Some(read)),
+            Err(error) if error.kind() == ErrorKind::NotFound && moves < MOVES_MAX => moves += 1,
+            Err(error) => return Err(disk_error("read", &error)),
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+pub(crate) fn index_error(error: redb::Error) -> ItemsError {
+    disk_error("index", &error)
+}

@@ -1,0 +1,158 @@
+//! What the writer and the readers of one store have in common.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use datamesh_core::id::ItemId;
+use datamesh_engine::world::ItemsError;
+
+use crate::disk::{Disk, DiskFile};
+use crate::index::{Index, ItemRow};
+use crate::segment::{Place, StoreKey, head_size, name_of_segment};
+use crate::settings::StoreSettings;
+
+/// Most segment files that are kept open.
+const FILES_OPEN_MAX: usize = 64;
+
+/// What the writer and the readers of one store have in common.
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) directory: PathBuf,
+    pub(crate) settings: StoreSettings,
+    pub(crate) key: StoreKey,
+    index: RwLock<Arc<Index>>,
+    files: Mutex<OpenFiles>,
+    fill: Mutex<Fill>,
+    /// Held until the last thread of the store has ended.
+    _lock: Box<dyn Any + Send + Sync>,
+}
+
+/// How full the store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Fill {
+    /// Bytes of all segment files.
+    pub(crate) size: u64,
+    /// Bytes of what still counts in them.
+    pub(crate) live: u64,
+    pub(crate) item_count: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        directory: PathBuf,
+        settings: StoreSettings,
+        key: StoreKey,
+        index: Index,
+        lock: Box<dyn Any + Send + Sync>,
+    ) -> Self {
+        Self {
+            disk,
+            directory,
+            settings,
+            key,
+            index: RwLock::new(Arc::new(index)),
+            files: Mutex::default(),
+            fill: Mutex::default(),
+            _lock: lock,
+        }
+    }
+
+    pub(crate) fn index(&self) -> Arc<Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_index(&self, index: Index) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+    }
+
+    pub(crate) fn fill(&self) -> Fill {
+        *self.fill.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_fill(&self, fill: Fill) {
+        *self.fill.lock().unwrap_or_else(PoisonError::into_inner) = fill;
+    }
+
+    /// Bytes that may be written before the free-space floor is reached.
+    pub(crate) fn room_above_floor(&self) -> io::Result<u64> {
+        Ok(self.disk.free_space(&self.directory)?.saturating_sub(self.settings.free_floor))
+    }
+
+    pub(crate) fn path_of_segment(&self, segment: u64) -> PathBuf {
+        self.directory.join(name_of_segment(segment))
+    }
+
+    /// A segment's file, opened if it isn't.
+    pub(crate) fn file(&self, segment: u64) -> io::Result<Arc<dyn DiskFile>> {
+        if let Some(file) = self.open_files().find(segment) {
+            return Ok(file);
+        }
+        // Opened outside the lock: a slow disk keeps no reader of another segment waiting.
+        let file = self.disk.open(&self.path_of_segment(segment))?;
+        self.open_files().add(segment, file.clone());
+        Ok(file)
+    }
+
+    /// Closes a segment's file: it is being removed.
+    pub(crate) fn close_file(&self, segment: u64) {
+        self.open_files().files.remove(&segment);
+    }
+
+    fn open_files(&self) -> std::sync::MutexGuard<'_, OpenFiles> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads bytes of an item from where the index says they are. The size is the caller's, who has checked it.
+    pub(crate) fn read_payload(&self, row: &ItemRow, offset: u32, size: usize) -> io::Result<Vec<u8>> {
+        let file = self.file(row.place.segment)?;
+        let mut bytes = vec![0; size];
+        let start = row.place.offset + head_size(row.header_size) + u64::from(offset);
+        file.read_exact_at(&mut bytes, start)?;
+        Ok(bytes)
+    }
+}
+
+/// Segment files that are open, the least recently used of them closed when there are too many.
+#[derive(Debug, Default)]
+struct OpenFiles {
+    files: BTreeMap<u64, (Arc<dyn DiskFile>, u64)>,
+    uses: u64,
+}
+
+impl OpenFiles {
+    fn find(&mut self, segment: u64) -> Option<Arc<dyn DiskFile>> {
+        self.uses += 1;
+        let (file, last_use) = self.files.get_mut(&segment)?;
+        *last_use = self.uses;
+        Some(file.clone())
+    }
+
+    fn add(&mut self, segment: u64, file: Arc<dyn DiskFile>) {
+        if self.files.len() >= FILES_OPEN_MAX {
+            let oldest =
+                self.files.iter().min_by_key(|(_, (_, last_use))| *last_use).map(|(segment, _)| *segment);
+            oldest.and_then(|oldest| self.files.remove(&oldest));
+        }
+        self.files.insert(segment, (file, self.uses));
+    }
+}
+
+/// Says of a failed disk operation what it was about.
+pub(crate) fn disk_error(what: &str, error: &dyn std::error::Error) -> ItemsError {
+    ItemsError::Disk(format!("{what}: {error}"))
+}
+
+/// Whether the bytes of an item are where the index says, read whole.
+pub(crate) fn is_rotten(shared: &Shared, item: &ItemId, row: &ItemRow) -> io::Result<bool> {
+    let size = usize::try_from(row.payload_size).expect("32 bits fit a usize");
+    Ok(!item.matches(&shared.read_payload(row, 0, size)?))
+}
+
+/// The place behind a segment's end: where its next record goes.
+pub(crate) const fn end_of(segment: u64, size: u64) -> Place {
+    Place { segment, offset: size }
+}

@@ -1,0 +1,273 @@
+//! The store: a node's own items on its own disk.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use datamesh_core::id::ItemId;
+use datamesh_core::lease::{Lease, Release};
+use datamesh_core::limits::{KIB, SHARD_SIZE_MAX};
+use datamesh_core::sign::Signed;
+use datamesh_core::time::Epoch;
+use datamesh_core::wire::{Description, StoredItem};
+use datamesh_engine::world::{Entropy, Items, ItemsError, Usage};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::compact::Collected;
+use crate::disk::Disk;
+use crate::read::{self, Readers};
+use crate::recover::{OpenError, Recovered, Recovery, recover};
+use crate::settings::StoreSettings;
+use crate::shared::Shared;
+use crate::verify::{Findings, verify_quick};
+use crate::write::{Command, Reply, Writer};
+
+/// Commands that may wait for the writer.
+const COMMANDS_MAX: usize = 1024;
+/// The queue's unit, bytes: what a semaphore counts must fit 32 bits.
+const QUEUE_UNIT: usize = KIB;
+
+/// A node's own items on its own disk. Cheap to clone; the last clone's drop waits for the writer to end.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    recovery: Recovery,
+    queue: Arc<Semaphore>,
+    queue_units: usize,
+    /// Taken when the store is dropped, so that its threads end.
+    handles: Option<Handles>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Handles {
+    commands: mpsc::Sender<Command>,
+    readers: Readers,
+}
+
+impl Store {
+    /// Opens the store in a directory, or makes it there. After a crash, this makes disk and index agree again.
+    ///
+    /// It blocks; so does the drop of the last clone.
+    ///
+    /// # Errors
+    /// [`OpenError`] when somebody else has it open, or it can't be read or written.
+    pub fn open(
+        directory: &Path,
+        settings: StoreSettings,
+        disk: Arc<dyn Disk>,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, OpenError> {
+        let Recovered { shared, resume, recovery } = recover(disk, directory, settings, entropy)?;
+        let shared = Arc::new(shared);
+        let failed = |source| OpenError::Disk { what: "start a thread".to_owned(), source };
+        let (readers, mut threads) = Readers::start(settings.readers).map_err(failed)?;
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let mut writer = Writer::new(shared.clone(), resume);
+        writer.publish_fill(None);
+        let writer =
+            thread::Builder::new().name("store-write".to_owned()).spawn(move || writer.run(receiver));
+        threads.push(writer.map_err(failed)?);
+        // A single item may be larger than the queue is meant to be: then it waits for the queue to be empty.
+        let queue_units = settings.queue_size.max(SHARD_SIZE_MAX).div_ceil(QUEUE_UNIT);
+        let inner = Inner {
+            shared,
+            recovery,
+            queue: Arc::new(Semaphore::new(queue_units)),
+            queue_units,
+            handles: Some(Handles { commands, readers }),
+            threads: Mutex::new(threads),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What was found and done when the store was opened.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        self.inner.recovery
+    }
+
+    /// Ends the leases that have expired and gives back the space of what is kept under none. One at a time.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the disk failed, or a collection is under way; what was done by then stays done.
+    ///
+    /// # Cancel safety
+    /// The collection goes on though the future is dropped.
+    pub async fn collect(&self, now: Epoch) -> Result<Collected, ItemsError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Collect { now, reply }).await?;
+        answer.await.map_err(|_| ItemsError::Closed)?
+    }
+
+    /// What is known of the items behind another one, in a fixed order: those of at most `item_count_max` items, one
+    /// description for each stripe that an item is of, with every lease. Empty behind the last item.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when it can't be read.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    pub async fn list(
+        &self,
+        after: Option<ItemId>,
+        item_count_max: usize,
+    ) -> Result<Vec<Description>, ItemsError> {
+        let shared = self.inner.shared.clone();
+        self.readers().run(move || read::list(&shared, after, item_count_max)).await
+    }
+
+    /// Compares the index with the segments' headers and sizes, without reading what is between.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the index can't be read.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    pub async fn verify_quick(&self) -> Result<Findings, ItemsError> {
+        let shared = self.inner.shared.clone();
+        self.readers().run(move || verify_quick(&shared)).await
+    }
+
+    /// A hash over everything in the index that the segments determine: equal before and after it is made anew.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the index can't be read.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    pub async fn index_digest(&self) -> Result<[u8; 32], ItemsError> {
+        let shared = self.inner.shared.clone();
+        self.readers().run(move || shared.index().digest().map_err(read::index_error)).await
+    }
+
+    /// Makes the index durable as it is and ends the writer, so that the next start has nothing to replay. Everything
+    /// acknowledged is durable without it.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when that failed, or the store is closed already.
+    ///
+    /// # Cancel safety
+    /// The store is closed though the future is dropped.
+    pub async fn close(&self) -> Result<(), ItemsError> {
+        self.ask(|reply| Command::Close { reply }).await.map(|_| ())
+    }
+
+    fn handles(&self) -> &Handles {
+        self.inner.handles.as_ref().expect("taken only when the store is dropped")
+    }
+
+    fn readers(&self) -> &Readers {
+        &self.handles().readers
+    }
+
+    async fn send(&self, command: Command) -> Result<(), ItemsError> {
+        self.handles().commands.send(command).await.map_err(|_| ItemsError::Closed)
+    }
+
+    async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<u64, ItemsError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await?;
+        answer.await.map_err(|_| ItemsError::Closed)?
+    }
+
+    async fn store_item(
+        &self,
+        item: StoredItem,
+        lease: Signed<Lease>,
+        bytes: Bytes,
+    ) -> Result<(), ItemsError> {
+        let units = bytes.len().div_ceil(QUEUE_UNIT).min(self.inner.queue_units);
+        let units = u32::try_from(units).expect("a queue is far smaller than 4 TiB");
+        let permit =
+            self.inner.queue.clone().acquire_many_owned(units).await.map_err(|_| ItemsError::Closed)?;
+        self.ask(|reply| Command::Store { item, lease, bytes, permit, reply }).await.map(|_| ())
+    }
+
+    async fn fetch_item(
+        &self,
+        item: ItemId,
+        offset: u32,
+        size: Option<u32>,
+    ) -> Result<Option<Bytes>, ItemsError> {
+        let shared = self.inner.shared.clone();
+        let fetched = self.readers().run(move || read::fetch(&shared, item, offset, size)).await;
+        if let Err(ItemsError::Rotten(_)) = fetched {
+            // Looked at again by the writer, who forgets it. If the writer is busy, the next reader says it again.
+            let _ = self.handles().commands.try_send(Command::Condemn { item });
+        }
+        fetched
+    }
+}
+
+impl Items for Store {
+    fn store(
+        &self,
+        item: StoredItem,
+        lease: Signed<Lease>,
+        bytes: Bytes,
+    ) -> BoxFuture<'_, Result<(), ItemsError>> {
+        self.store_item(item, lease, bytes).boxed()
+    }
+
+    fn fetch(
+        &self,
+        item: ItemId,
+        offset: u32,
+        size: Option<u32>,
+    ) -> BoxFuture<'_, Result<Option<Bytes>, ItemsError>> {
+        self.fetch_item(item, offset, size).boxed()
+    }
+
+    fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>> {
+        let shared = self.inner.shared.clone();
+        self.readers().run(move || read::has(&shared, &items)).boxed()
+    }
+
+    fn describe(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
+        let shared = self.inner.shared.clone();
+        self.readers().run(move || read::describe(&shared, item)).boxed()
+    }
+
+    fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>> {
+        async move { Ok(self.ask(|reply| Command::Lease { item, lease, reply }).await? == 1) }.boxed()
+    }
+
+    fn release(&self, release: Signed<Release>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+        self.ask(|reply| Command::Release { release, reply }).boxed()
+    }
+
+    fn usage(&self) -> Usage {
+        let shared = &self.inner.shared;
+        let fill = shared.fill();
+        let longest = u64::try_from(SHARD_SIZE_MAX).expect("a small number");
+        let quota_reached = fill.size.saturating_add(longest) > shared.settings.capacity;
+        let floor_reached = shared.room_above_floor().map_or(true, |room| room < longest);
+        Usage {
+            capacity: shared.settings.capacity,
+            used: fill.live,
+            item_count: fill.item_count,
+            full: quota_reached || floor_reached,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The threads end when nobody can ask them for anything any more. They hold the lock, so that whoever opens the
+        // store next must not be let in before they are gone.
+        drop(self.handles.take());
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store has panicked");
+            }
+        }
+    }
+}
