@@ -1,5 +1,6 @@
 //! The composition root: settings in, a running node out.
 
+pub mod assemble;
 pub mod files;
 pub mod home;
 pub mod keyring;
