@@ -1,2 +1,79 @@
-//! x
-fn main(){}
+//! The `datamesh` program: parses, runs one command, and ends with its exit code.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use datamesh_cli::args::Args;
+use datamesh_cli::command::{self, CommandError, Stopping};
+use datamesh_cli::context::{Context, Interrupt};
+use datamesh_cli::exit::Exit;
+use datamesh_cli::ui::{self, Ui};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// How long work that can't be dropped may go on after the command has ended.
+const GRACE: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let arguments = match Args::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return ui::command_line_error(&error).code().into(),
+    };
+    let ui = Ui::new(&arguments.global);
+    ui.log();
+    let exit = match start(&arguments, &ui) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            ui.error(&error);
+            error.exit()
+        }
+    };
+    exit.code().into()
+}
+
+fn start(arguments: &Args, ui: &Ui) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::io("threads can't be started", error))?;
+    let ended = runtime.block_on(run(arguments, ui));
+    // A thread that waits for standard input would wait on.
+    runtime.shutdown_timeout(GRACE);
+    ended
+}
+
+async fn run(arguments: &Args, ui: &Ui) -> Result<(), CommandError> {
+    let (wish, interrupt) = Interrupt::new();
+    let listen = |kind| signal(kind).map_err(|error| CommandError::io("signals can't be received", error));
+    let signals = [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?];
+    tokio::spawn(forward(signals, wish));
+
+    let context = Context::new(&arguments.global, interrupt.clone())?;
+    let command = command::run(&arguments.command, &context, ui);
+    match command::stopping(&arguments.command) {
+        Stopping::Asked => command.await,
+        Stopping::Dropped => tokio::select! {
+            ended = command => ended,
+            () = interrupt.wait() => Err(CommandError::interrupted()),
+        },
+    }
+}
+
+/// The first signal is a wish, the second an order.
+async fn forward(mut signals: [Signal; 2], wish: watch::Sender<bool>) {
+    let [interrupt, terminate] = &mut signals;
+    for first in [true, false] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if first {
+            // Nobody may be waiting any more, because the command just ended.
+            let _ = wish.send(true);
+        }
+    }
+    std::process::exit(Exit::Interrupted.code().into());
+}

@@ -195,8 +195,8 @@ pub enum Origin {
     File(PathBuf, usize),
     /// This environment variable.
     Environment(String),
-    /// A flag of the command.
-    Flag,
+    /// A flag or an argument of the command.
+    Argument,
 }
 
 impl fmt::Display for Origin {
@@ -205,7 +205,7 @@ impl fmt::Display for Origin {
             Self::Default => formatter.write_str("default"),
             Self::File(path, line) => write!(formatter, "{}:{line}", path.display()),
             Self::Environment(variable) => formatter.write_str(variable),
-            Self::Flag => formatter.write_str("flag"),
+            Self::Argument => formatter.write_str("command line"),
         }
     }
 }
@@ -297,11 +297,11 @@ pub fn check(layers: &Layers) -> Vec<SettingsError> {
 /// [`SettingsError`] if there is no such setting, it can't have this value, or the file is no TOML.
 pub fn set(file: &SettingsFile, key: &str, text: &str) -> Result<SettingsFile, SettingsError> {
     let Some(definition) = Definition::of(key) else {
-        return Err(unknown_key(Origin::Flag, key));
+        return Err(unknown_key(Origin::Argument, key));
     };
     let mut settings = Settings::default();
     (definition.assign)(&mut settings, text).map_err(|why| SettingsError::BadValue {
-        origin: Origin::Flag,
+        origin: Origin::Argument,
         key: definition.key,
         why,
     })?;
@@ -327,7 +327,7 @@ fn gather(layers: &Layers) -> (ResolvedSettings, Vec<SettingsError>) {
     }
     for Override { key, text } in &layers.overrides {
         let definition = Definition::of(key).expect("an override's key was checked");
-        problems.extend(resolved.assign(definition, text, Origin::Flag));
+        problems.extend(resolved.assign(definition, text, Origin::Argument));
     }
     (resolved, problems)
 }

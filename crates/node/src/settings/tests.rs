@@ -53,7 +53,7 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     assert_eq!(value("put.chunking"), pair("auto", "default"));
     assert_eq!(value("put.mode"), pair("dedup", "config.toml:2"));
     assert_eq!(value("put.scheme"), pair("2+2", "DATAMESH_PUT_SCHEME"));
-    assert_eq!(value("put.compression"), pair("zstd:9", "flag"));
+    assert_eq!(value("put.compression"), pair("zstd:9", "command line"));
     assert_eq!(resolved.settings().put.mode, Mode::Dedup);
     assert_eq!(resolved.settings().transfer.deadline.duration(), Duration::from_secs(30));
 }

@@ -1,0 +1,116 @@
+//! Arguments of the commands about objects.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use datamesh_node::keyring::Recipient;
+use datamesh_node::settings::Override;
+
+use crate::args::value::{ByteRange, Metadata, setting};
+
+/// Arguments of `put`.
+#[derive(Debug, Args)]
+pub struct PutArgs {
+    /// Files, or with -r folders; `-` is standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Store folders, each as one object
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Let this recipient read it too; may be repeated
+    #[arg(long, value_name = "RECIPIENT")]
+    pub to: Vec<Recipient>,
+    /// Who can read it, and what deduplicates with what [setting: put.mode]
+    #[arg(long, value_parser = setting("put.mode"))]
+    pub mode: Option<Override>,
+    /// Data and parity shards as K+M, `archive` for 16+8, or `auto` [setting: put.scheme]
+    #[arg(long, value_parser = setting("put.scheme"), hide_possible_values = true)]
+    pub scheme: Option<Override>,
+    /// Where chunks end [setting: put.chunking]
+    #[arg(long, value_parser = setting("put.chunking"))]
+    pub chunking: Option<Override>,
+    /// `none`, `zstd` or `zstd:LEVEL` [setting: put.compression]
+    #[arg(long, value_parser = setting("put.compression"), hide_possible_values = true)]
+    pub compression: Option<Override>,
+    /// Name in the catalog [default: the file's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Media type, as in image/jpeg
+    #[arg(long = "type", value_name = "MEDIA_TYPE")]
+    pub media_type: Option<String>,
+    /// Metadata; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub meta: Vec<Metadata>,
+}
+
+impl PutArgs {
+    /// The settings that its flags override.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<Override> {
+        let flags = [&self.mode, &self.scheme, &self.chunking, &self.compression];
+        flags.into_iter().flatten().cloned().collect()
+    }
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// Id of the object, or its name in the catalog
+    #[arg(value_name = "ID|NAME")]
+    pub object: String,
+    /// Where to write it, `-` for standard output [default: its name, in the current directory]
+    #[arg(value_name = "OUT")]
+    pub out: Option<PathBuf>,
+    /// Only the bytes from A to B, counted from 0, B included; `A-` for the rest
+    #[arg(long, value_name = "A-B")]
+    pub range: Option<ByteRange>,
+    /// Check the digest of the whole after writing it
+    #[arg(long, conflicts_with = "range")]
+    pub verify: bool,
+    /// Replace OUT if it exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {}
+
+/// Arguments of `info`.
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// Id of the object, or its name in the catalog
+    #[arg(value_name = "ID|NAME")]
+    pub object: String,
+}
+
+/// Arguments of `stats`.
+#[derive(Debug, Args)]
+pub struct StatsArgs {}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Id of the object, or its name in the catalog
+    #[arg(value_name = "ID|NAME")]
+    pub object: String,
+    /// Read every shard back in place of asking whether it is there
+    #[arg(long)]
+    pub deep: bool,
+}
+
+/// Arguments of `repair`.
+#[derive(Debug, Args)]
+pub struct RepairArgs {
+    /// Id of the object, or its name in the catalog [default: every object of the catalog]
+    #[arg(value_name = "ID|NAME")]
+    pub object: Option<String>,
+}
+
+/// Arguments of `delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// Id of the object, or its name in the catalog
+    #[arg(value_name = "ID|NAME")]
+    pub object: String,
+}

@@ -1,0 +1,154 @@
+//! Arguments of the commands about nodes and networks.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand, value_parser};
+use datamesh_core::id::NodeId;
+use datamesh_core::topology::Role;
+use datamesh_node::home::Name;
+use datamesh_node::settings::{ByteSize, Multiaddr, Override, ParsePeerAddressError, PeerAddress};
+
+use crate::args::value::{role, setting};
+
+const ROLES: [&str; 3] = ["storage", "archival", "cache"];
+const UP_NODES_MAX: u8 = 64;
+
+/// Arguments of every command that runs a node.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// Port to listen on, for TCP and for QUIC; 0 takes a free one [setting: network.listen_port]
+    #[arg(long, value_parser = setting("network.listen_port"))]
+    pub port: Option<Override>,
+    /// Address to listen on in place of every interface; may be repeated [setting: network.listen]
+    #[arg(long, value_name = "MULTIADDR", conflicts_with = "port")]
+    pub listen: Vec<Multiaddr>,
+    /// What the node does for the mesh
+    #[arg(long, default_value = "storage", value_parser = PossibleValuesParser::new(ROLES).try_map(|text| role(&text)))]
+    pub role: Role,
+    /// Bytes that the node offers, as in 500GB [setting: storage.capacity]
+    #[arg(long, value_name = "SIZE", value_parser = setting("storage.capacity"))]
+    pub capacity: Option<Override>,
+    /// Failure domain that the node stands in [setting: placement.domain]
+    #[arg(long, value_name = "REGION/SITE/HOST", value_parser = setting("placement.domain"), hide_possible_values = true)]
+    pub domain: Option<Override>,
+}
+
+impl NodeArgs {
+    /// The settings that its flags override.
+    ///
+    /// # Panics
+    /// Never: what was parsed as addresses is a list of addresses.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<Override> {
+        let mut overrides: Vec<Override> =
+            [&self.port, &self.capacity, &self.domain].into_iter().flatten().cloned().collect();
+        if !self.listen.is_empty() {
+            let addresses: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
+            let listen = Override::new("network.listen", &addresses.join(","));
+            overrides.push(listen.expect("addresses are a list of addresses"));
+        }
+        overrides
+    }
+}
+
+/// Arguments of `bootstrap`.
+#[derive(Debug, Args)]
+pub struct BootstrapArgs {
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// Arguments of `service`.
+#[derive(Debug, Args)]
+pub struct ServiceArgs {
+    /// Address of a node of the mesh, with its peer id inside; may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    pub bootstrap: Vec<PeerAddress>,
+    /// Peer id of a node of the mesh
+    #[arg(long, value_name = "PEER_ID", requires = "bootstrap_addr")]
+    pub bootstrap_peer: Option<NodeId>,
+    /// Address of that node
+    #[arg(long, value_name = "MULTIADDR", requires = "bootstrap_peer")]
+    pub bootstrap_addr: Option<Multiaddr>,
+    /// The node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+impl ServiceArgs {
+    /// The nodes that the mesh can be found at.
+    ///
+    /// # Errors
+    /// [`ParsePeerAddressError::Stranger`] if the address names another peer than the one beside it.
+    pub fn entries(&self) -> Result<Vec<PeerAddress>, ParsePeerAddressError> {
+        let pair = self.bootstrap_peer.zip(self.bootstrap_addr.clone());
+        let pair = pair.map(|(peer, address)| PeerAddress::new(peer, address)).transpose()?;
+        Ok(self.bootstrap.iter().cloned().chain(pair).collect())
+    }
+}
+
+/// Arguments of `join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// Address of a node of the mesh, with its peer id inside
+    #[arg(value_name = "MULTIADDR")]
+    pub address: PeerAddress,
+    /// What to call the mesh [default: mesh]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Name>,
+}
+
+/// Arguments of `networks`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct NetworksArgs {
+    /// What to do; nothing lists them.
+    #[command(subcommand)]
+    pub command: Option<NetworksCommand>,
+}
+
+/// What to do with networks.
+#[derive(Debug, Subcommand)]
+pub enum NetworksCommand {
+    /// Make a mesh the one that commands talk to
+    Use {
+        /// Name of the mesh; `embedded` is the one in the home itself
+        name: Name,
+    },
+}
+
+/// Arguments of `peers`.
+#[derive(Debug, Args)]
+pub struct PeersArgs {}
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {}
+
+/// Arguments of `up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// How many nodes, 1 to 64
+    #[arg(long, value_name = "COUNT", default_value_t = 6, value_parser = value_parser!(u8).range(1..=i64::from(UP_NODES_MAX)))]
+    pub nodes: u8,
+    /// Bytes that each node offers, as in 500GB [setting: storage.capacity]
+    #[arg(long, value_name = "SIZE", value_parser = setting("storage.capacity"))]
+    pub capacity: Option<Override>,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// File to put [default: 256 MiB of random bytes]
+    pub file: Option<PathBuf>,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Bytes to measure with
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub size: ByteSize,
+}

@@ -1,0 +1,114 @@
+//! What single arguments may be.
+
+use std::str::FromStr;
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use datamesh_core::topology::Role;
+use datamesh_node::settings::{Definition, Override};
+
+/// Bytes of an object: from the first, counted from 0, to the last, which is among them; without a last to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRange {
+    /// The first byte.
+    pub first: u64,
+    /// The last byte.
+    pub last: Option<u64>,
+}
+
+/// A text is no range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("write the first and the last byte, as in 0-1023, or 1024- for the rest")]
+pub struct ParseByteRangeError;
+
+impl FromStr for ByteRange {
+    type Err = ParseByteRangeError;
+
+    fn from_str(text: &str) -> Result<Self, ParseByteRangeError> {
+        let number = |digits: &str| digits.parse::<u64>().map_err(|_| ParseByteRangeError);
+        let (first, last) = text.split_once('-').ok_or(ParseByteRangeError)?;
+        let first = number(first)?;
+        let last = if last.is_empty() { None } else { Some(number(last)?) };
+        if last.is_some_and(|last| last < first) {
+            Err(ParseByteRangeError)
+        } else {
+            Ok(Self { first, last })
+        }
+    }
+}
+
+/// What a user says about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// What is said.
+    pub key: String,
+    /// That it is so.
+    pub value: String,
+}
+
+impl FromStr for Metadata {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => {
+                Ok(Self { key: key.to_owned(), value: value.to_owned() })
+            }
+            _ => Err("write KEY=VALUE".to_owned()),
+        }
+    }
+}
+
+/// Parses a flag that overrides a setting: it takes what the setting takes, and completes to the same.
+pub(super) fn setting(key: &'static str) -> SettingParser {
+    SettingParser { key }
+}
+
+/// See [`setting`].
+#[derive(Debug, Clone)]
+pub(super) struct SettingParser {
+    key: &'static str,
+}
+
+impl TypedValueParser for SettingParser {
+    type Value = Override;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<Override, clap::Error> {
+        let key = self.key;
+        let parser = StringValueParser::new().try_map(move |text: String| Override::new(key, &text));
+        parser.parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let choices = Definition::of(self.key)?.choices;
+        if choices.is_empty() { None } else { Some(Box::new(choices.iter().map(PossibleValue::new))) }
+    }
+}
+
+/// Parses a node's role.
+pub(super) fn role(text: &str) -> Result<Role, String> {
+    match text {
+        "storage" => Ok(Role::Storage),
+        "archival" => Ok(Role::Archival),
+        "cache" => Ok(Role::Cache),
+        _ => Err("write storage, archival or cache".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ByteRange;
+
+    #[test]
+    fn a_range_names_its_first_and_last_byte() {
+        assert_eq!("0-0".parse(), Ok(ByteRange { first: 0, last: Some(0) }));
+        assert_eq!("5-".parse(), Ok(ByteRange { first: 5, last: None }));
+        for bad in ["", "-", "-5", "5", "5-4", "a-b", "1-2-3", " 1-2", "99999999999999999999-"] {
+            assert!(bad.parse::<ByteRange>().is_err(), "{bad}");
+        }
+    }
+}

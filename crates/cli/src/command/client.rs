@@ -1,0 +1,80 @@
+//! What commands about objects share: a client of the mesh, and which object is meant.
+
+use std::collections::BTreeMap;
+
+use datamesh_core::id::{NodeId, ObjectId, ParseIdError};
+use datamesh_engine::catalog::Entry;
+use datamesh_engine::transfer::Failure;
+use datamesh_node::assemble::Client;
+use datamesh_node::catalog::Catalog;
+use datamesh_node::home::Mesh;
+use datamesh_node::settings::{Override, Settings};
+
+use crate::command::CommandError;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::ui::Ui;
+
+/// A client of the mesh that the command talks to, and what it goes by.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) settings: Settings,
+    /// The name of the mesh.
+    pub(super) mesh: String,
+}
+
+impl Session {
+    /// Reaches the mesh.
+    pub(super) async fn open(context: &Context, overrides: Vec<Override>) -> Result<Self, CommandError> {
+        let resolved = context.settings(overrides)?;
+        let settings = resolved.settings().clone();
+        let mesh = context.mesh()?;
+        let client = match &mesh {
+            Mesh::Embedded => Client::embedded(context.home(), &settings).await?,
+            Mesh::Joined { entries, .. } => Client::joined(&settings, entries).await?,
+        };
+        Ok(Self { client, settings, mesh: mesh.name().to_owned() })
+    }
+}
+
+/// An object that a command is about.
+pub(super) struct Target {
+    pub(super) object: ObjectId,
+    /// What the catalog knows of it.
+    pub(super) entry: Option<Entry>,
+}
+
+/// Which object is meant by an id in any of its forms, or by a name of the catalog.
+pub(super) fn target(context: &Context, text: &str) -> Result<Target, CommandError> {
+    let catalog = Catalog::of(context.home());
+    let entries = catalog.entries()?;
+    match text.parse::<ObjectId>() {
+        Ok(object) => {
+            let entry = entries.into_iter().find(|entry| entry.object == object);
+            Ok(Target { object, entry })
+        }
+        Err(error) => named(entries, text).ok_or_else(|| unknown(text, error)),
+    }
+}
+
+/// The object that was put last under a name.
+fn named(entries: Vec<Entry>, name: &str) -> Option<Target> {
+    let named = entries.into_iter().filter(|entry| entry.name == name);
+    let latest = named.max_by_key(|entry| entry.created)?;
+    Some(Target { object: latest.object, entry: Some(latest) })
+}
+
+fn unknown(text: &str, error: ParseIdError) -> CommandError {
+    if ObjectId::resembles(text) {
+        return CommandError::from_error(Exit::Usage, error).hint("copy the id whole, as put printed it");
+    }
+    CommandError::new(Exit::NotFound, format!("nothing in the catalog is called `{text}`"))
+        .hint("datamesh list shows what there is")
+}
+
+/// Tells of nodes that failed though the command did what was asked.
+pub(super) fn warn_of_failures(ui: &Ui, failures: &BTreeMap<NodeId, Failure>) {
+    for failure in failures.values() {
+        ui.warn(failure);
+    }
+}

@@ -1,0 +1,58 @@
+//! `delete`: releases an object's leases.
+
+use std::sync::Arc;
+
+use datamesh_engine::progress::Unobserved;
+use datamesh_engine::release::release;
+use datamesh_node::catalog::Catalog;
+use serde::Serialize;
+
+use crate::args::DeleteArgs;
+use crate::command::CommandError;
+use crate::command::client::{Session, target, warn_of_failures};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::ui::{Fields, Ui};
+
+/// What is shown of a deletion.
+#[derive(Debug, Serialize)]
+struct DeleteView {
+    object: String,
+    lease_count: u64,
+    nodes_told: u64,
+    nodes_not_told: usize,
+}
+
+pub(super) async fn run(args: &DeleteArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
+    let target = target(context, &args.object)?;
+    let entry = target.entry.ok_or_else(|| {
+        CommandError::new(Exit::NotFound, format!("object {} is not in the catalog", target.object))
+            .hint("only who put an object can delete it, with the catalog that has it")
+    })?;
+    let readers = context.readers(ui)?;
+    let owner = readers.iter().find(|identity| identity.owner() == entry.owner).ok_or_else(|| {
+        CommandError::new(Exit::Denied, format!("the identity that put {} is not at hand", entry.object))
+            .hint("datamesh keys import brings it back")
+    })?;
+    let session = Session::open(context, Vec::new()).await?;
+    let client = &session.client;
+    let released = release(&client.world, client.transfer, Arc::new(Unobserved), owner, entry.tag).await;
+    if released.node_count == 0 {
+        session.client.close().await;
+        return Err(CommandError::new(Exit::Unreachable, "no node could be told"));
+    }
+    warn_of_failures(ui, &released.failures);
+    Catalog::of(context.home()).remove(entry.object)?;
+    session.client.close().await;
+    let fields = Fields::new()
+        .field("deleted", entry.object)
+        .field("leases ended", released.lease_count)
+        .field("nodes told", released.node_count);
+    let view = DeleteView {
+        object: entry.object.to_string(),
+        lease_count: released.lease_count,
+        nodes_told: released.node_count,
+        nodes_not_told: released.failures.len(),
+    };
+    ui.result(fields, view)
+}

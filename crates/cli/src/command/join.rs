@@ -1,0 +1,18 @@
+//! `join`: makes commands talk to a mesh.
+
+use datamesh_node::home::Networks;
+
+use crate::args::JoinArgs;
+use crate::command::CommandError;
+use crate::command::networks::NetworkView;
+use crate::context::Context;
+use crate::ui::Ui;
+
+pub(super) fn run(args: &JoinArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
+    let lock = context.home().lock()?;
+    let mut networks = Networks::load(context.home())?;
+    networks.join(args.name.clone(), args.address.clone())?;
+    networks.save(context.home(), &lock)?;
+    let view = NetworkView::new(&networks.current(), &networks);
+    ui.result(view.fields(), &view)
+}

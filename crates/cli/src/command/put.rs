@@ -1,0 +1,189 @@
+//! `put`: stores files and folders.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use datamesh_codec::keys::Identity;
+use datamesh_codec::seal::preferred_cipher;
+use datamesh_core::manifest::Kind;
+use datamesh_core::scheme::{Cipher, Mode, Redundancy, Scheme};
+use datamesh_core::time::Epoch;
+use datamesh_engine::catalog::Entry;
+use datamesh_engine::place::Wholeness;
+use datamesh_engine::put::{Put, PutOrder, put};
+use datamesh_engine::world::Source;
+use datamesh_node::catalog::Catalog;
+use datamesh_node::files::{FileSource, FolderSource, PipeSource};
+use datamesh_node::settings::SchemeChoice;
+use serde::Serialize;
+
+use crate::args::PutArgs;
+use crate::command::CommandError;
+use crate::command::client::{Session, warn_of_failures};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::ui::{Fields, Ui, bytes, duration, rate};
+
+/// What is shown of a put.
+#[derive(Debug, Serialize)]
+struct PutView {
+    object: String,
+    name: String,
+    size: u64,
+    stored_size: u64,
+    scheme: String,
+    mode: Mode,
+    stripe_count: u64,
+    acknowledged: Wholeness,
+    seconds: f64,
+}
+
+/// An input that is open.
+struct Input {
+    source: Box<dyn Source>,
+    kind: Kind,
+    name: String,
+    size: Option<u64>,
+}
+
+pub(super) async fn run(args: &PutArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
+    if args.paths.len() > 1 && args.name.is_some() {
+        return Err(CommandError::new(Exit::Usage, "one name can't be given to several paths"));
+    }
+    let session = Session::open(context, args.overrides()).await?;
+    let owner = Arc::new(context.identity(ui)?);
+    let scheme = scheme(&session)?;
+    let mut outcome = Ok(());
+    for path in &args.paths {
+        outcome = put_one(args, path, context, ui, &session, &owner, scheme).await;
+        if outcome.is_err() {
+            break;
+        }
+    }
+    session.client.close().await;
+    outcome
+}
+
+async fn put_one(
+    args: &PutArgs,
+    path: &Path,
+    context: &Context,
+    ui: &Ui,
+    session: &Session,
+    owner: &Arc<Identity>,
+    scheme: Scheme,
+) -> Result<(), CommandError> {
+    let started = Instant::now();
+    let Input { mut source, kind, name, size } = open(args, path).await?;
+    let order = PutOrder {
+        scheme,
+        name: args.name.clone().unwrap_or(name),
+        kind,
+        media_type: args.media_type.clone(),
+        metadata: args.meta.iter().map(|meta| (meta.key.clone(), meta.value.clone())).collect(),
+        expected_size: size,
+        owner: Arc::clone(owner),
+        recipients: args.to.clone(),
+        until: Epoch::NEVER,
+    };
+    let progress = Arc::new(ui.progress(&order.name));
+    let client = &session.client;
+    let done = put(&client.world, client.transfer, progress, source.as_mut(), &order).await?;
+    let entry = entry(&done, &order, session);
+    Catalog::of(context.home()).insert(&entry)?;
+    warn_of_failures(ui, &done.failures);
+    show(ui, &done, &entry, started)
+}
+
+async fn open(args: &PutArgs, path: &Path) -> Result<Input, CommandError> {
+    if path == Path::new("-") {
+        let source = Box::new(PipeSource(tokio::io::stdin()));
+        return Ok(Input { source, kind: Kind::File, name: "stdin".to_owned(), size: None });
+    }
+    let unreadable = |error| CommandError::io(format!("{} can't be read", path.display()), error);
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    let name = path.canonicalize().map_err(unreadable)?;
+    let name = name.file_name().map_or_else(|| "/".into(), |name| name.to_string_lossy());
+    let name = name.into_owned();
+    if metadata.is_dir() {
+        if !args.recursive {
+            let error = CommandError::new(Exit::Usage, format!("{} is a folder", path.display()));
+            return Err(error.hint("datamesh put -r stores folders"));
+        }
+        let source = Box::new(FolderSource::open(path).map_err(unreadable)?);
+        return Ok(Input { source, kind: Kind::Folder, name, size: None });
+    }
+    let source = FileSource::open(path).await.map_err(unreadable)?;
+    let size = metadata.is_file().then(|| source.size());
+    Ok(Input { source: Box::new(source), kind: Kind::File, name, size })
+}
+
+/// How objects are encoded: as the settings say, and as many shards as the mesh has failure domains for.
+fn scheme(session: &Session) -> Result<Scheme, CommandError> {
+    let topology = session.client.world.peers.topology();
+    let (domain_count, node_count) = (topology.domain_count(), topology.holders().count());
+    let put = &session.settings.put;
+    let redundancy = match put.scheme {
+        SchemeChoice::Exact(redundancy) => redundancy,
+        SchemeChoice::Auto => Redundancy::largest_for(domain_count).ok_or_else(|| {
+            let message = format!("the mesh has {domain_count} failure domains, and the smallest scheme needs 2");
+            CommandError::new(Exit::NotEnough, message).hint("start more nodes with datamesh service")
+        })?,
+    };
+    let needed = redundancy.acknowledged_count_min();
+    if node_count < needed {
+        let message =
+            format!("{redundancy} needs {needed} nodes to be acknowledged, and the mesh has {node_count}");
+        return Err(CommandError::new(Exit::NotEnough, message).hint("choose a smaller --scheme"));
+    }
+    let cipher = if put.mode == Mode::Public { Cipher::None } else { preferred_cipher() };
+    let chunking = put.chunking.chunking(put.mode);
+    Ok(Scheme { mode: put.mode, chunking, compression: put.compression, cipher, redundancy })
+}
+
+fn entry(done: &Put, order: &PutOrder, session: &Session) -> Entry {
+    Entry {
+        object: done.object,
+        name: order.name.clone(),
+        kind: order.kind,
+        size: done.size,
+        stored_size: done.stored_size,
+        scheme: order.scheme,
+        created: done.created,
+        owner: order.owner.owner(),
+        tag: done.tag,
+        network: session.mesh.clone(),
+        acknowledged: done.acknowledged,
+    }
+}
+
+fn show(ui: &Ui, done: &Put, entry: &Entry, started: Instant) -> Result<(), CommandError> {
+    let elapsed = started.elapsed();
+    let redundancy = entry.scheme.redundancy;
+    let acknowledged = match done.acknowledged {
+        Wholeness::Whole => {
+            format!("whole: any {} of its {} failure domains may fail", redundancy.parity_count(), redundancy.shard_count())
+        }
+        _ => "degraded: some shards found no failure domain of their own; repair completes it".to_owned(),
+    };
+    let fields = Fields::new()
+        .field("object", done.object)
+        .field("name", &entry.name)
+        .field("size", format!("{}, stored as {}", bytes(done.size), bytes(done.stored_size)))
+        .field("scheme", redundancy)
+        .field("stored", acknowledged)
+        .field("time", format!("{} ({})", duration(elapsed), rate(done.size, elapsed)));
+    let view = PutView {
+        object: done.object.to_string(),
+        name: entry.name.clone(),
+        size: done.size,
+        stored_size: done.stored_size,
+        scheme: redundancy.to_string(),
+        mode: entry.scheme.mode,
+        stripe_count: done.stripe_count,
+        acknowledged: done.acknowledged,
+        seconds: elapsed.as_secs_f64(),
+    };
+    ui.result(fields, view)
+}
