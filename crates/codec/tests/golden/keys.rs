@@ -30,6 +30,7 @@ fn an_identity_keeps_its_keys() {
         ("gear", hex(identity.gear_key())),
         ("object-key", hex(key().as_bytes())),
         ("commitment", hex(&key().commitment())),
+        ("object-gear", hex(key().gear_key().as_slice())),
     ];
     let text: String = lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
     check_text("keys.txt", &text);
