@@ -157,14 +157,13 @@ impl Ring {
     /// How many slots each member has in the first ranks of all groups; beyond [`RING_BALANCED_RANKS`] nothing is counted.
     #[must_use]
     pub fn loads(&self, rank_count: usize) -> BTreeMap<NodeId, u64> {
-        let mut loads: BTreeMap<NodeId, u64> = self.members.iter().map(|member| (member.node, 0)).collect();
+        let mut loads = vec![0; self.members.len()];
         for group in PlacementGroup::all() {
             for member in self.balanced(group).iter().take(rank_count) {
-                let node = self.members[index(*member)].node;
-                *loads.get_mut(&node).expect("every member has an entry") += 1;
+                loads[index(*member)] += 1;
             }
         }
-        loads
+        self.members.iter().map(|member| member.node).zip(loads).collect()
     }
 
     /// The most slots that a member may have in the first ranks of all groups, unless hosts leave no other choice.
