@@ -1,6 +1,7 @@
 //! Arguments: clap types and nothing else.
 
 mod files;
+pub mod json;
 mod keys;
 mod mesh;
 mod settings;
@@ -136,11 +137,11 @@ mod tests {
         assert_eq!(put.overrides().len(), 4);
         assert_eq!((put.meta[0].key.as_str(), put.meta[0].value.as_str()), ("a", "b=c"));
 
-        let words = "datamesh service --port 0 --listen /ip4/127.0.0.1/tcp/0 --listen /ip4/127.0.0.1/udp/0/quic-v1 \
+        let words = "datamesh service --listen /ip4/127.0.0.1/tcp/0 --listen /ip4/127.0.0.1/udp/0/quic-v1 \
                      --capacity 1GB --domain a/b/c";
         let args = Args::try_parse_from(words.split_whitespace()).expect("valid");
         let Command::Service(service) = args.command else { panic!("another command") };
-        assert_eq!(service.node.overrides().len(), 4);
+        assert_eq!(service.node.overrides().len(), 3);
     }
 
     #[test]

@@ -1,17 +1,28 @@
 //! One file per command, each `fn run(args, context, ui)`.
 
+mod bench;
+mod client;
 mod completions;
 mod config;
+mod delete;
+mod demo;
+mod engine_error;
 mod error;
+mod get;
+mod info;
 mod init;
 mod join;
 mod keys;
+mod list;
 mod man;
 mod networks;
+mod node;
+mod peers;
+mod put;
+mod up;
 
 use crate::args::Command;
 use crate::context::Context;
-use crate::exit::Exit;
 use crate::ui::Ui;
 
 pub use error::{CommandError, exit_of};
@@ -50,25 +61,20 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Config(args) => config::run(args, context, ui),
         Command::Completions(args) => completions::run(args, ui),
         Command::Man(args) => man::run(args, ui),
-        Command::Put(_)
-        | Command::Get(_)
-        | Command::List(_)
-        | Command::Info(_)
-        | Command::Stats(_)
-        | Command::Verify(_)
-        | Command::Repair(_)
-        | Command::Delete(_)
-        | Command::Bootstrap(_)
-        | Command::Service(_)
-        | Command::Peers(_)
-        | Command::Health(_)
-        | Command::Up(_)
-        | Command::Demo(_)
-        | Command::Bench(_) => Err(unwritten()),
+        Command::Put(args) => put::run(args, context, ui).await,
+        Command::Get(args) => get::run(args, context, ui).await,
+        Command::List(_) => list::run(context, ui),
+        Command::Stats(_) => list::stats(context, ui),
+        Command::Info(args) => info::run(args, context, ui).await,
+        Command::Verify(args) => info::verify(args, context, ui).await,
+        Command::Repair(args) => info::repair_command(args, context, ui).await,
+        Command::Delete(args) => delete::run(args, context, ui).await,
+        Command::Bootstrap(args) => node::bootstrap(args, context, ui).await,
+        Command::Service(args) => node::service(args, context, ui).await,
+        Command::Peers(_) => peers::run(context, ui).await,
+        Command::Health(_) => peers::health(context, ui).await,
+        Command::Up(args) => up::run(args, context, ui).await,
+        Command::Demo(args) => demo::run(args, context, ui).await,
+        Command::Bench(args) => bench::run(args, context, ui).await,
     }
-}
-
-/// The one answer of the commands that have no file yet.
-fn unwritten() -> CommandError {
-    CommandError::new(Exit::Failed, "not built yet")
 }

@@ -10,4 +10,6 @@ pub mod args;
 pub mod command;
 pub mod context;
 pub mod exit;
+pub mod processes;
 pub mod ui;
+pub mod usage;

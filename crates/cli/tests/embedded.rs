@@ -41,7 +41,8 @@ impl Desk {
     /// Gets an object, and says what came.
     fn get(&self, arguments: &[&str]) -> Vec<u8> {
         let out = path_text(&self.path("out"));
-        let arguments: Vec<&str> = ["get", "--force"].iter().chain(arguments).copied().chain([out.as_str()]).collect();
+        let arguments: Vec<&str> =
+            ["get", "--force"].iter().chain(arguments).copied().chain([out.as_str()]).collect();
         json(&self.home(), &arguments);
         fs::read(out).expect("it was written")
     }
@@ -99,14 +100,24 @@ fn a_range_is_the_bytes_of_the_range() {
     for chunking in ["fixed", "cdc"] {
         let put = desk.put(&["--chunking", chunking, &file]);
         let object = field(&put, "object");
-        let ranges =
-            [(0, 0), (0, 1), (5, 1_048_575), (1_048_575, 1_048_577), (2_000_000, 4_499_999), (4_499_999, 4_499_999)];
+        let ranges = [
+            (0, 0),
+            (0, 1),
+            (5, 1_048_575),
+            (1_048_575, 1_048_577),
+            (2_000_000, 4_499_999),
+            (4_499_999, 4_499_999),
+        ];
         for (first, last) in ranges {
             let range = format!("{first}-{last}");
             assert_eq!(desk.get(&["--range", &range, object]), bytes[first..=last], "{chunking} {range}");
         }
         assert_eq!(desk.get(&["--range", "4000000-", object]), bytes[4_000_000..]);
-        failure(&desk.home(), &["get", "--force", "--range", "9-3", object, &path_text(&desk.path("out"))], 2);
+        failure(
+            &desk.home(),
+            &["get", "--force", "--range", "9-3", object, &path_text(&desk.path("out"))],
+            2,
+        );
     }
 }
 

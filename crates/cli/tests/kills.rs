@@ -75,7 +75,11 @@ fn no_acknowledged_object_is_lost_when_storage_nodes_are_killed() {
             continue;
         }
         let put = json_lines(&output.stdout).remove(0);
-        if field(&put, "acknowledged") == "whole" { whole += 1 } else { degraded += 1 }
+        if field(&put, "acknowledged") == "whole" {
+            whole += 1
+        } else {
+            degraded += 1
+        }
         acknowledged.objects.push((field(&put, "object").to_owned(), file.clone()));
     }
     mesh.wait_for_nodes(6);

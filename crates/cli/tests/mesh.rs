@@ -34,7 +34,9 @@ fn big_source_tree() -> std::path::PathBuf {
     let mut crates: Vec<std::path::PathBuf> = registries
         .flat_map(|registry| fs::read_dir(registry.expect("an entry").path()).expect("it lists"))
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.file_name().is_some_and(|name| text(name.as_encoded_bytes()).starts_with("libp2p-")))
+        .filter(|path| {
+            path.file_name().is_some_and(|name| text(name.as_encoded_bytes()).starts_with("libp2p-"))
+        })
         .collect();
     crates.sort_by_key(|path| files_below(path).len());
     crates.pop().expect("libp2p is a dependency")
@@ -67,7 +69,8 @@ fn survives(node_count: usize, kill_count: usize, scheme: &str) {
     // The bootstrap node stores too, but a stranger needs one address that answers.
     let mut victims = Vec::new();
     while victims.len() < kill_count {
-        let victim = 1 + usize::try_from(random.below(u64::try_from(node_count).expect("small") - 1)).expect("small");
+        let victim =
+            1 + usize::try_from(random.below(u64::try_from(node_count).expect("small") - 1)).expect("small");
         if !victims.contains(&victim) {
             mesh.nodes[victim].kill();
             victims.push(victim);
@@ -88,7 +91,10 @@ fn survives(node_count: usize, kill_count: usize, scheme: &str) {
     let out = mesh.path("out-stranger");
     json(&stranger, &["get", field(&large, "object"), path_text(&out)]);
     assert!(same_bytes(&file, &out), "the stranger's file differs");
-    println!("{scheme} on {node_count} nodes: {kill_count} killed, {} bytes and a tree came back", large["size"]);
+    println!(
+        "{scheme} on {node_count} nodes: {kill_count} killed, {} bytes and a tree came back",
+        large["size"]
+    );
 }
 
 fn import_key(home: &Path, secret: &str) {

@@ -61,9 +61,15 @@ fn no_node_has_anything_of_the_plaintext_the_name_or_the_key() {
         }
     }
     // The search itself works: what is public is found.
-    let public = json(&mesh.client, &["put", "--mode", "public", "--compression", "none", small.to_str().expect("UTF-8")]);
+    let public = json(
+        &mesh.client,
+        &["put", "--mode", "public", "--compression", "none", small.to_str().expect("UTF-8")],
+    );
     assert_eq!(field(&public[0], "acknowledged"), "whole");
-    assert!(mesh.nodes.iter().any(|node| !finds(&node.home, MARK).is_empty()), "a public file is in the clear");
+    assert!(
+        mesh.nodes.iter().any(|node| !finds(&node.home, MARK).is_empty()),
+        "a public file is in the clear"
+    );
 }
 
 #[test]
@@ -79,7 +85,11 @@ fn what_shares_shards_is_what_the_mode_says() {
         ids.map(|put| shards(&mesh.client, field(&put, "object")))
     };
     let [first, second] = twice("sealed");
-    assert!(first.len() >= 18 && first.is_disjoint(&second), "sealed: {} shards shared", first.intersection(&second).count());
+    assert!(
+        first.len() >= 18 && first.is_disjoint(&second),
+        "sealed: {} shards shared",
+        first.intersection(&second).count()
+    );
     let [first, second] = twice("dedup");
     assert_eq!(first, second, "dedup");
     let theirs = put(&stranger, &file, "dedup");

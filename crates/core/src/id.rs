@@ -175,6 +175,15 @@ impl ObjectId {
         BlockId(self.0)
     }
 
+    /// Whether a text was meant as an object's id, well-formed or not, rather than as a name.
+    #[must_use]
+    pub fn resembles(text: &str) -> bool {
+        let bare = text.strip_prefix(OBJECT_ID_SCHEME).unwrap_or(text);
+        let hexadecimal =
+            bare.len() > OBJECT_ID_HEX_LENGTH / 2 && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+        text.starts_with(OBJECT_ID_SCHEME) || bare.starts_with(OBJECT_ID_TEXT_PREFIX) || hexadecimal
+    }
+
     /// The object whose manifest this block is the root of.
     #[must_use]
     pub const fn of_root(root: BlockId) -> Self {

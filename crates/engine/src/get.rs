@@ -31,9 +31,12 @@ pub enum GetError {
         /// Who was asked.
         source: GatherError,
     },
-    /// The root can't be opened.
+    /// None of the identities opens the object.
+    #[error("no key at hand opens object {0}")]
+    NoKey(ObjectId),
+    /// The root is malformed, or of a later version.
     #[error(transparent)]
-    Root(#[from] OpenRootError),
+    Root(OpenRootError),
     /// No node has a block below the root.
     #[error("manifest block {block}: {source}")]
     MissingBlock {
@@ -129,7 +132,10 @@ impl Reading {
         let transfer = Transfer::start(world.clone(), settings, observer).await;
         let bytes = transfer.block(object.root()).await;
         let bytes = bytes.map_err(|source| GetError::NotFound { object, source })?;
-        let root = OpenRoot::open(&bytes, object, identities)?;
+        let root = OpenRoot::open(&bytes, object, identities).map_err(|error| match error {
+            OpenRootError::NoKey(object) => GetError::NoKey(object),
+            error => GetError::Root(error),
+        })?;
         let coder = Arc::new(Coder::new(root.scheme().redundancy));
         Ok(Self { transfer, root: Arc::new(root), coder, memory: MemoryBudget::new(settings.memory) })
     }

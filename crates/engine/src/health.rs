@@ -119,9 +119,6 @@ pub async fn inspect(
     let redundancy = root.scheme.redundancy;
     let mut blocks = vec![inspect_block(&transfer, passed.block, redundancy, depth).await];
     let mut stripes = Vec::new();
-    if let Some(top) = root.top() {
-        transfer.observe(Event::Expected { bytes: top.child.stripe_count });
-    }
     while let Some(Passed { block, leaf, .. }) = walk.next().await? {
         blocks.push(inspect_block(&transfer, block, redundancy, depth).await);
         if let Some((first, leaf)) = leaf {
@@ -140,7 +137,7 @@ pub async fn inspect(
 async fn inspect_stripe(transfer: &Transfer, index: u64, stripe: Stripe, depth: Depth) -> StripeHealth {
     let located = transfer.locate(&stripe, transfer.stripe_holders(&stripe)).await;
     let placement = sound(transfer, located, depth).await.placement();
-    transfer.observe(Event::Advanced { bytes: 1 });
+    transfer.observe(Event::Advanced { bytes: u64::from(stripe.sealed_size) });
     let survival = survival(&placement, transfer.topology(), stripe.redundancy);
     let Stripe { sealed_size, shards, .. } = stripe;
     StripeHealth { index, sealed_size, shards, placement, survival }

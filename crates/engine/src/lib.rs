@@ -14,6 +14,7 @@ pub mod release;
 pub mod repair;
 pub mod ring;
 mod source;
+pub mod survey;
 pub mod transfer;
 mod walk;
 pub mod world;

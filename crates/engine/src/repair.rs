@@ -94,9 +94,6 @@ pub async fn repair(
     let coder = Arc::new(Coder::new(redundancy));
     let (mut shards, mut replicas) = (Outcome::default(), Outcome::default());
     replicas.add(repair_block(&transfer, &passed, redundancy).await?);
-    if let Some(top) = root.top() {
-        transfer.observe(Event::Expected { bytes: top.child.stripe_count });
-    }
     while let Some(passed) = walk.next().await? {
         replicas.add(repair_block(&transfer, &passed, redundancy).await?);
         if let Some((first, leaf)) = passed.leaf {
@@ -105,7 +102,6 @@ pub async fn repair(
                 .buffer_unordered(transfer.settings.stripes_in_flight);
             while let Some(outcome) = outcomes.try_next().await? {
                 shards.add(outcome);
-                transfer.observe(Event::Advanced { bytes: 1 });
             }
         }
     }
@@ -126,6 +122,7 @@ async fn repair_stripe(
 ) -> Result<Outcome, RepairError> {
     let holders = transfer.stripe_holders(&stripe);
     let located = transfer.locate(&stripe, holders).await;
+    transfer.observe(Event::Advanced { bytes: u64::from(stripe.sealed_size) });
     let missing: Vec<usize> = located.placement().missing().collect();
     if missing.is_empty() {
         return Ok(Outcome::default());

@@ -1,1 +1,28 @@
-//! Empty.
+//! The libp2p network: peers, discovery, and the shard data plane.
+//!
+//! [`start`] gives a [`Network`], which is the engine's [`Peers`](datamesh_engine::world::Peers). One task owns the swarm,
+//! one keeps what is known of the mesh fresh, and one per stream answers requests; they speak over bounded channels.
+
+mod behaviour;
+mod command;
+mod counters;
+mod directory;
+mod exchange;
+mod gossip;
+mod identity;
+mod membership;
+mod network;
+mod peers;
+mod random;
+mod settings;
+mod swarm;
+mod transport;
+
+pub use command::{FoundNode, PeerInfo};
+pub use counters::Counters;
+pub use directory::DirectoryError;
+pub use exchange::Answer;
+pub use identity::{Identity, IdentityError, node_of, peer_of};
+pub use libp2p::{Multiaddr, PeerId};
+pub use network::{AnnounceError, JoinError, Network, StartError, start};
+pub use settings::{LocalDiscovery, NetworkLimits, NetworkSettings, NodeOffer};

@@ -12,10 +12,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use datamesh_store::catalog::Catalog;
 use zeroize::Zeroizing;
 
 use crate::settings::StorageSettings;
 
+pub use datamesh_store::catalog::CatalogError;
 pub use name::{Name, ParseNameError};
 pub use networks::{EMBEDDED_MESH, Mesh, Networks, NetworksError};
 
@@ -132,10 +134,10 @@ impl Home {
         self.root.join("node.key")
     }
 
-    /// What has been put, and under which names.
+    /// What was put from here.
     #[must_use]
-    pub fn catalog_path(&self) -> PathBuf {
-        self.root.join("catalog")
+    pub fn catalog(&self) -> Catalog {
+        Catalog::at(self.root.join("catalog"))
     }
 
     /// The meshes that were joined.

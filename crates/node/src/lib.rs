@@ -5,6 +5,8 @@ pub mod files;
 pub mod home;
 pub mod keyring;
 pub mod local;
+pub mod measure;
+pub mod scheme;
 pub mod serve;
 pub mod settings;
 pub mod system;

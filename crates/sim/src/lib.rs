@@ -4,6 +4,7 @@
 //! again under the same seed. Code under test must not draw on its own: `tokio::select!` and `futures::select!` choose
 //! at random, their biased forms do not.
 
+pub mod disk;
 pub mod draw;
 pub mod fault;
 pub mod items;

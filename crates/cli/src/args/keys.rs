@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use datamesh_node::home::Name;
 
+use crate::args::json;
+
 /// Arguments of `init`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::IDENTITY)]
 pub struct InitArgs {
     /// Protect the identity with a password
     #[arg(long)]
@@ -25,6 +28,7 @@ pub struct KeysArgs {
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// List the identities
+    #[command(after_long_help = json::IDENTITY)]
     List,
     /// Make an identity
     New(KeysNewArgs),
@@ -40,6 +44,7 @@ pub enum KeysCommand {
 
 /// Arguments of `keys new`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::IDENTITY)]
 pub struct KeysNewArgs {
     /// What to call it
     pub name: Name,
@@ -50,6 +55,7 @@ pub struct KeysNewArgs {
 
 /// Arguments of `keys use`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::IDENTITY)]
 pub struct KeysUseArgs {
     /// Name of the identity
     pub name: Name,
@@ -57,6 +63,7 @@ pub struct KeysUseArgs {
 
 /// Arguments of `keys rotate`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::IDENTITY)]
 pub struct KeysRotateArgs {
     /// Protect the new identity with a password, where the old one has none
     #[arg(long)]
@@ -65,6 +72,7 @@ pub struct KeysRotateArgs {
 
 /// Arguments of `keys export`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::SECRET)]
 pub struct KeysExportArgs {
     /// Name of the identity [default: the current one]
     pub name: Option<Name>,
@@ -72,6 +80,7 @@ pub struct KeysExportArgs {
 
 /// Arguments of `keys import`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::IDENTITY)]
 pub struct KeysImportArgs {
     /// File with the secret; `-` is standard input [default: ask on the terminal]
     pub file: Option<PathBuf>,

@@ -9,6 +9,7 @@ use datamesh_core::topology::Role;
 use datamesh_node::home::Name;
 use datamesh_node::settings::{ByteSize, Multiaddr, Override, ParsePeerAddressError, PeerAddress};
 
+use crate::args::json;
 use crate::args::value::{role, setting};
 
 const ROLES: [&str; 3] = ["storage", "archival", "cache"];
@@ -32,6 +33,9 @@ pub struct NodeArgs {
     /// Failure domain that the node stands in [setting: placement.domain]
     #[arg(long, value_name = "REGION/SITE/HOST", value_parser = setting("placement.domain"), hide_possible_values = true)]
     pub domain: Option<Override>,
+    /// Stop when standard input ends: so a node never outlives the program that started it
+    #[arg(long, hide = true)]
+    pub until_stdin_ends: bool,
 }
 
 impl NodeArgs {
@@ -54,6 +58,7 @@ impl NodeArgs {
 
 /// Arguments of `bootstrap`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::NODE)]
 pub struct BootstrapArgs {
     /// The node.
     #[command(flatten)]
@@ -62,6 +67,7 @@ pub struct BootstrapArgs {
 
 /// Arguments of `service`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::NODE)]
 pub struct ServiceArgs {
     /// Address of a node of the mesh, with its peer id inside; may be repeated
     #[arg(long, value_name = "MULTIADDR")]
@@ -91,6 +97,7 @@ impl ServiceArgs {
 
 /// Arguments of `join`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::NETWORK)]
 pub struct JoinArgs {
     /// Address of a node of the mesh, with its peer id inside
     #[arg(value_name = "MULTIADDR")]
@@ -102,7 +109,7 @@ pub struct JoinArgs {
 
 /// Arguments of `networks`.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_long_help = json::NETWORK)]
 pub struct NetworksArgs {
     /// What to do; nothing lists them.
     #[command(subcommand)]
@@ -113,6 +120,7 @@ pub struct NetworksArgs {
 #[derive(Debug, Subcommand)]
 pub enum NetworksCommand {
     /// Make a mesh the one that commands talk to
+    #[command(after_long_help = json::NETWORK)]
     Use {
         /// Name of the mesh; `embedded` is the one in the home itself
         name: Name,

@@ -6,7 +6,6 @@ use datamesh_core::id::{NodeId, ObjectId, ParseIdError};
 use datamesh_engine::catalog::Entry;
 use datamesh_engine::transfer::Failure;
 use datamesh_node::assemble::Client;
-use datamesh_node::catalog::Catalog;
 use datamesh_node::home::Mesh;
 use datamesh_node::settings::{Override, Settings};
 
@@ -46,7 +45,7 @@ pub(super) struct Target {
 
 /// Which object is meant by an id in any of its forms, or by a name of the catalog.
 pub(super) fn target(context: &Context, text: &str) -> Result<Target, CommandError> {
-    let catalog = Catalog::of(context.home());
+    let catalog = context.home().catalog();
     let entries = catalog.entries()?;
     match text.parse::<ObjectId>() {
         Ok(object) => {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use datamesh_engine::progress::Unobserved;
 use datamesh_engine::release::release;
-use datamesh_node::catalog::Catalog;
 use serde::Serialize;
 
 use crate::args::DeleteArgs;
@@ -42,7 +41,7 @@ pub(super) async fn run(args: &DeleteArgs, context: &Context, ui: &Ui) -> Result
         return Err(CommandError::new(Exit::Unreachable, "no node could be told"));
     }
     warn_of_failures(ui, &released.failures);
-    Catalog::of(context.home()).remove(entry.object)?;
+    context.home().catalog().remove(entry.object)?;
     session.client.close().await;
     let fields = Fields::new()
         .field("deleted", entry.object)

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use datamesh_core::scheme::Mode;
 use datamesh_engine::catalog::Entry;
 use datamesh_engine::place::Wholeness;
-use datamesh_core::scheme::Mode;
-use datamesh_node::catalog::Catalog;
 use serde::Serialize;
 
 use crate::command::CommandError;
@@ -43,7 +42,7 @@ impl EntryView {
 }
 
 pub(super) fn run(context: &Context, ui: &Ui) -> Result<(), CommandError> {
-    let mut entries = Catalog::of(context.home()).entries()?;
+    let mut entries = context.home().catalog().entries()?;
     entries.sort_by_key(|entry| entry.created);
     let columns = [
         Column::left("NAME"),
@@ -76,7 +75,7 @@ struct StatsView {
 }
 
 pub(super) fn stats(context: &Context, ui: &Ui) -> Result<(), CommandError> {
-    let entries = Catalog::of(context.home()).entries()?;
+    let entries = context.home().catalog().entries()?;
     let size: u64 = entries.iter().map(|entry| entry.size).sum();
     let stored_size: u64 = entries.iter().map(|entry| entry.stored_size).sum();
     let degraded = entries.iter().filter(|entry| entry.acknowledged != Wholeness::Whole);

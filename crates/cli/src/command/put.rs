@@ -4,18 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use datamesh_codec::keys::Identity;
-use datamesh_codec::seal::preferred_cipher;
 use datamesh_core::manifest::Kind;
-use datamesh_core::scheme::{Cipher, Mode, Redundancy, Scheme};
+use datamesh_core::scheme::{Mode, Scheme};
 use datamesh_core::time::Epoch;
 use datamesh_engine::catalog::Entry;
 use datamesh_engine::place::Wholeness;
 use datamesh_engine::put::{Put, PutOrder, put};
 use datamesh_engine::world::Source;
-use datamesh_node::catalog::Catalog;
 use datamesh_node::files::{FileSource, FolderSource, PipeSource};
-use datamesh_node::settings::SchemeChoice;
+use datamesh_node::keyring::Identity;
+use datamesh_node::scheme::scheme;
 use serde::Serialize;
 
 use crate::args::PutArgs;
@@ -53,7 +51,7 @@ pub(super) async fn run(args: &PutArgs, context: &Context, ui: &Ui) -> Result<()
     }
     let session = Session::open(context, args.overrides()).await?;
     let owner = Arc::new(context.identity(ui)?);
-    let scheme = scheme(&session)?;
+    let scheme = scheme(&session.settings.put, &session.client.world.peers.topology())?;
     let mut outcome = Ok(());
     for path in &args.paths {
         outcome = put_one(args, path, context, ui, &session, &owner, scheme).await;
@@ -91,7 +89,7 @@ async fn put_one(
     let client = &session.client;
     let done = put(&client.world, client.transfer, progress, source.as_mut(), &order).await?;
     let entry = entry(&done, &order, session);
-    Catalog::of(context.home()).insert(&entry)?;
+    context.home().catalog().insert(&entry)?;
     warn_of_failures(ui, &done.failures);
     show(ui, &done, &entry, started)
 }
@@ -119,29 +117,6 @@ async fn open(args: &PutArgs, path: &Path) -> Result<Input, CommandError> {
     Ok(Input { source: Box::new(source), kind: Kind::File, name, size })
 }
 
-/// How objects are encoded: as the settings say, and as many shards as the mesh has failure domains for.
-fn scheme(session: &Session) -> Result<Scheme, CommandError> {
-    let topology = session.client.world.peers.topology();
-    let (domain_count, node_count) = (topology.domain_count(), topology.holders().count());
-    let put = &session.settings.put;
-    let redundancy = match put.scheme {
-        SchemeChoice::Exact(redundancy) => redundancy,
-        SchemeChoice::Auto => Redundancy::largest_for(domain_count).ok_or_else(|| {
-            let message = format!("the mesh has {domain_count} failure domains, and the smallest scheme needs 2");
-            CommandError::new(Exit::NotEnough, message).hint("start more nodes with datamesh service")
-        })?,
-    };
-    let needed = redundancy.acknowledged_count_min();
-    if node_count < needed {
-        let message =
-            format!("{redundancy} needs {needed} nodes to be acknowledged, and the mesh has {node_count}");
-        return Err(CommandError::new(Exit::NotEnough, message).hint("choose a smaller --scheme"));
-    }
-    let cipher = if put.mode == Mode::Public { Cipher::None } else { preferred_cipher() };
-    let chunking = put.chunking.chunking(put.mode);
-    Ok(Scheme { mode: put.mode, chunking, compression: put.compression, cipher, redundancy })
-}
-
 fn entry(done: &Put, order: &PutOrder, session: &Session) -> Entry {
     Entry {
         object: done.object,
@@ -163,7 +138,11 @@ fn show(ui: &Ui, done: &Put, entry: &Entry, started: Instant) -> Result<(), Comm
     let redundancy = entry.scheme.redundancy;
     let acknowledged = match done.acknowledged {
         Wholeness::Whole => {
-            format!("whole: any {} of its {} failure domains may fail", redundancy.parity_count(), redundancy.shard_count())
+            format!(
+                "whole: any {} of its {} failure domains may fail",
+                redundancy.parity_count(),
+                redundancy.shard_count()
+            )
         }
         _ => "degraded: some shards found no failure domain of their own; repair completes it".to_owned(),
     };

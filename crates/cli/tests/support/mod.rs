@@ -27,7 +27,12 @@ pub fn scaled<T>(short: T, full: T) -> T {
 /// The program under test.
 pub fn datamesh(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_datamesh"));
-    command.arg("--home").arg(home).env_remove("DATAMESH_HOME").stdin(Stdio::null());
+    command
+        .arg("--home")
+        .arg(home)
+        .env_remove("DATAMESH_HOME")
+        .env_remove("DATAMESH_TEST_SCALE")
+        .stdin(Stdio::null());
     command
 }
 
@@ -109,8 +114,7 @@ pub struct Node {
 
 impl Node {
     fn start(home: PathBuf, arguments: Vec<String>) -> Self {
-        let mut node =
-            Self { home, peer_id: String::new(), address: String::new(), child: None, arguments };
+        let mut node = Self { home, peer_id: String::new(), address: String::new(), child: None, arguments };
         node.restart();
         node
     }

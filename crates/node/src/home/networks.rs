@@ -170,6 +170,14 @@ impl Networks {
         Ok(name)
     }
 
+    /// Forgets where a mesh can be found. Whoever talked to it talks to the embedded mesh then.
+    pub fn forget(&mut self, name: &str) {
+        self.joined.retain(|known, _| known.as_str() != name);
+        if self.current.as_ref().is_some_and(|current| current.as_str() == name) {
+            self.current = None;
+        }
+    }
+
     /// Makes a mesh the current one.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use crate::segment::{ALIGNMENT, FRAME_SIZE, Frame, Keeping, Kind, Place, Record,
 const WINDOW_SIZE: usize = 4096;
 
 /// What a scan finds.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and nearly always the large one")]
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A record; its header's content is `None` where that is void, rotten or unreadable.

@@ -1,0 +1,129 @@
+//! What the engine's and the node's errors mean to a user: exit code and next step.
+
+use std::collections::BTreeMap;
+
+use datamesh_core::id::NodeId;
+use datamesh_core::wire::Refusal;
+use datamesh_engine::WalkError;
+use datamesh_engine::get::GetError;
+use datamesh_engine::put::PutError;
+use datamesh_engine::repair::RepairError;
+use datamesh_engine::transfer::{Failure, GatherError};
+use datamesh_node::assemble::AssembleError;
+use datamesh_node::home::CatalogError;
+use datamesh_node::scheme::SchemeError;
+
+use crate::command::{CommandError, exit_of};
+use crate::exit::Exit;
+
+impl From<AssembleError> for CommandError {
+    fn from(error: AssembleError) -> Self {
+        match error {
+            AssembleError::Home(error) => error.into(),
+            AssembleError::Join(_) => Self::from_error(Exit::Unreachable, error).hint(
+                "is the mesh running, and is this its address? datamesh networks shows what was joined",
+            ),
+            AssembleError::Directory { ref source, .. } => Self::from_error(exit_of(source), error),
+            AssembleError::Store { .. } | AssembleError::Start(_) | AssembleError::Identity(_) => {
+                Self::from_error(Exit::Failed, error)
+            }
+        }
+    }
+}
+
+impl From<SchemeError> for CommandError {
+    fn from(error: SchemeError) -> Self {
+        let hint = match error {
+            SchemeError::TooFewDomains { .. } => "start more nodes with datamesh service",
+            SchemeError::TooFewNodes { .. } => "choose a smaller --scheme",
+        };
+        Self::from_error(Exit::NotEnough, error).hint(hint)
+    }
+}
+
+impl From<CatalogError> for CommandError {
+    fn from(error: CatalogError) -> Self {
+        Self::from_error(Exit::Failed, error)
+    }
+}
+
+impl From<PutError> for CommandError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Source(source) => Self::io("the input can't be read", source),
+            PutError::Recipients(_) | PutError::Details(_) => Self::from_error(Exit::Usage, error),
+            PutError::Manifest(_) => Self::from_error(Exit::Failed, error),
+            PutError::NotEnoughNodes { ref failures, .. } => {
+                let (exit, hint) = blame(failures);
+                Self::from_error(exit, error).hint(hint)
+            }
+        }
+    }
+}
+
+/// What it means that these nodes failed a put.
+fn blame(failures: &BTreeMap<NodeId, Failure>) -> (Exit, &'static str) {
+    let full = |failure: &Failure| matches!(failure, Failure::Refused { refusal: Refusal::Full, .. });
+    let silent = |failure: &Failure| matches!(failure, Failure::Call(_));
+    if failures.values().any(full) {
+        (Exit::NoSpace, "add nodes or capacity (storage.capacity), or delete something")
+    } else if !failures.is_empty() && failures.values().all(silent) {
+        (Exit::NotEnough, "bring these nodes back, add others, or choose a smaller --scheme")
+    } else {
+        (Exit::NotEnough, "datamesh health shows what is wrong")
+    }
+}
+
+impl From<GetError> for CommandError {
+    fn from(error: GetError) -> Self {
+        match error {
+            GetError::NotFound { ref source, .. } => {
+                let (exit, hint) = missing(source);
+                Self::from_error(exit, error).hint(hint)
+            }
+            GetError::NoKey(_) => Self::from_error(Exit::Denied, error)
+                .hint("datamesh keys import brings the key it was put with"),
+            GetError::TooFewShards { .. } | GetError::MissingBlock { .. } => {
+                Self::from_error(Exit::NotEnough, error).hint("bring nodes that hold it back")
+            }
+            GetError::Range { .. } => Self::from_error(Exit::Usage, error),
+            GetError::Sink(source) => Self::io("the output can't be written", source),
+            _ => Self::from_error(Exit::Failed, error),
+        }
+    }
+}
+
+/// What it means that nobody has the root of an object: there is none, or those who have it don't answer.
+fn missing(asked: &GatherError) -> (Exit, &'static str) {
+    if asked.failures.len() < asked.asked.len() {
+        (Exit::NotFound, "is it on another network? datamesh list shows where things were put")
+    } else {
+        (Exit::Unreachable, "none of the nodes answers; datamesh peers shows them")
+    }
+}
+
+impl From<WalkError> for CommandError {
+    fn from(error: WalkError) -> Self {
+        match &error {
+            WalkError::Missing { source, .. } => {
+                let (exit, hint) = missing(source);
+                Self::from_error(exit, error).hint(hint)
+            }
+            WalkError::Manifest(_) => Self::from_error(Exit::Failed, error),
+        }
+    }
+}
+
+impl From<RepairError> for CommandError {
+    fn from(error: RepairError) -> Self {
+        match error {
+            RepairError::Walk(error) => error.into(),
+            RepairError::TooFewShards { .. } => {
+                Self::from_error(Exit::NotEnough, error).hint("bring nodes that hold its shards back")
+            }
+            RepairError::Rebuild { .. } | RepairError::NoLease { .. } => {
+                Self::from_error(Exit::Failed, error)
+            }
+        }
+    }
+}

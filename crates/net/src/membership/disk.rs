@@ -1,0 +1,61 @@
+//! The node records known, on disk, so that a restarted node finds its mesh again.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use datamesh_core::encode::{decode, encode};
+use datamesh_core::sign::Signed;
+use datamesh_core::topology::NodeRecord;
+
+const FILE_NAME: &str = "nodes";
+const FILE_NAME_BESIDE: &str = "nodes.new";
+const FILE_PREFIX: &[u8] = b"datamesh nodes v1\n";
+/// The longest file that is read, bytes: room for every node a topology keeps.
+const FILE_SIZE_MAX: u64 = 256 * 1024 * 1024;
+
+/// Reads the records that were saved; none where nothing was. They are verified by whoever uses them.
+pub(crate) fn load(directory: &Path) -> io::Result<Vec<Signed<NodeRecord>>> {
+    let file = match File::open(directory.join(FILE_NAME)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_SIZE_MAX).read_to_end(&mut bytes)?;
+    let malformed = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let body = bytes.strip_prefix(FILE_PREFIX).ok_or_else(|| malformed("not a list of nodes".to_owned()))?;
+    decode(body).map_err(|error| malformed(error.to_string()))
+}
+
+/// Replaces the saved records, all or nothing, also when the power fails.
+pub(crate) fn save(directory: &Path, records: &[Signed<NodeRecord>]) -> io::Result<()> {
+    let beside = directory.join(FILE_NAME_BESIDE);
+    let mut file = File::create(&beside)?;
+    file.write_all(FILE_PREFIX)?;
+    file.write_all(&encode(&records))?;
+    file.sync_all()?;
+    fs::rename(&beside, directory.join(FILE_NAME))?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FILE_NAME, load, save};
+    use crate::membership::book::tests::signed;
+
+    #[test]
+    fn records_are_read_back_as_saved_and_damage_is_an_error() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert!(load(directory.path()).expect("nothing is no error").is_empty());
+        for count in [1, 3] {
+            let records: Vec<_> = (0..count).map(|number| signed(number, 1, |_| ())).collect();
+            save(directory.path(), &records).expect("saved");
+            assert_eq!(load(directory.path()).expect("loaded"), records);
+        }
+        let path = directory.path().join(FILE_NAME);
+        let mut bytes = std::fs::read(&path).expect("read");
+        bytes.pop();
+        std::fs::write(&path, bytes).expect("written");
+        assert!(load(directory.path()).is_err());
+    }
+}

@@ -1,0 +1,269 @@
+//! The task that keeps the records fresh: passes news on, reconciles with others, and saves what is known.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datamesh_core::id::NodeId;
+use datamesh_core::sign::Signed;
+use datamesh_core::topology::{NodeRecord, NodeState};
+use datamesh_engine::world::CallError;
+use libp2p::gossipsub::{MessageAcceptance, MessageId};
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::command::Command;
+use crate::exchange::call::Caller;
+use crate::gossip;
+use crate::identity::peer_of;
+use crate::membership::reconcile::{Direction, Reconciled, reconcile};
+use crate::membership::{Membership, disk};
+use crate::random;
+
+/// Notices of the swarm that may wait.
+pub(crate) const NOTICES_WAITING_MAX: usize = 1024;
+/// Reconciliations at the same time.
+const RECONCILIATIONS_MAX: usize = 8;
+/// Nodes that were dialled before anything was known of them, remembered at most.
+const STRANGERS_MAX: usize = 16;
+/// The first pause between reconciliations; it doubles up to the one of the settings.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+/// What each known node adds to the pause, since a reconciliation costs what the mesh is large.
+const PAUSE_PER_NODE: Duration = Duration::from_millis(40);
+/// The pause between saves, and what each known node adds to it.
+const SAVE_PAUSE: Duration = Duration::from_secs(1);
+const SAVE_PAUSE_PER_NODE: Duration = Duration::from_millis(1);
+
+/// What the swarm tells the upkeep.
+pub(crate) enum Notice {
+    /// A connection to this node was opened from here.
+    Dialled(NodeId),
+    /// A message was gossiped.
+    Gossip { message: MessageId, source: PeerId, data: Vec<u8> },
+}
+
+/// How far this participant has got with joining the mesh.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Joining {
+    pub(crate) joined: bool,
+    /// Why whom could not be reached, by address or node.
+    pub(crate) failures: BTreeMap<String, String>,
+}
+
+/// The task's state.
+pub(crate) struct Upkeep {
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) notices: mpsc::Receiver<Notice>,
+    pub(crate) news: mpsc::Receiver<Vec<Signed<NodeRecord>>>,
+    pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
+    pub(crate) joining: watch::Sender<Joining>,
+    pub(crate) own: NodeId,
+    pub(crate) direction: Direction,
+    pub(crate) state_directory: Option<PathBuf>,
+    pub(crate) pause_max: Duration,
+    pub(crate) closing: CancellationToken,
+}
+
+/// What changes from round to round.
+struct Rounds {
+    reconciliations: JoinSet<(NodeId, Result<Reconciled, CallError>)>,
+    under_way: BTreeSet<NodeId>,
+    strangers: BTreeSet<NodeId>,
+    pause: Duration,
+    next_reconciliation: Instant,
+    next_save: Instant,
+}
+
+impl Upkeep {
+    /// Runs until the network closes; then saves a last time.
+    pub(crate) async fn run(mut self) {
+        let now = Instant::now();
+        let mut rounds = Rounds {
+            reconciliations: JoinSet::new(),
+            under_way: BTreeSet::new(),
+            strangers: BTreeSet::new(),
+            pause: PAUSE_FIRST,
+            next_reconciliation: now + PAUSE_FIRST,
+            next_save: now,
+        };
+        let mut unsaved = self.membership.watch();
+        self.route(&self.membership.records()).await;
+        let closing = self.closing.clone();
+        loop {
+            tokio::select! {
+                () = closing.cancelled() => break,
+                Some(notice) = self.notices.recv() => self.notice(notice, &mut rounds).await,
+                Some(news) = self.news.recv() => self.pass_on(news).await,
+                Ok(()) = self.addresses.changed() => self.readdress().await,
+                Some(done) = rounds.reconciliations.join_next(), if !rounds.reconciliations.is_empty() => {
+                    self.reconciled(done, &mut rounds).await;
+                }
+                () = sleep_until(rounds.next_reconciliation) => self.reconcile_next(&mut rounds),
+                Ok(()) = changed_after(&mut unsaved, rounds.next_save) => self.save(&mut rounds).await,
+            }
+        }
+        rounds.reconciliations.shutdown().await;
+        self.save(&mut rounds).await;
+    }
+
+    async fn notice(&self, notice: Notice, rounds: &mut Rounds) {
+        match notice {
+            Notice::Dialled(node) => {
+                if rounds.strangers.len() < STRANGERS_MAX
+                    && self.membership.topology().record(&node).is_none()
+                {
+                    rounds.strangers.insert(node);
+                }
+                self.begin(node, rounds);
+            }
+            Notice::Gossip { message, source, data } => {
+                let acceptance = self.overhear(&data).await;
+                self.ask(Command::Judge { message, source, acceptance }).await;
+            }
+        }
+    }
+
+    /// Learns from a gossiped message and says what it is worth: only news or what is known is worth passing on.
+    async fn overhear(&self, data: &[u8]) -> MessageAcceptance {
+        let Ok(records) = gossip::decode_records(data) else { return MessageAcceptance::Reject };
+        let learned = self.membership.overhear(records).await;
+        self.route(&learned.news).await;
+        self.correct(&learned.news).await;
+        match (learned.violation, learned.stale_count) {
+            (Some(_), _) => MessageAcceptance::Reject,
+            (None, 0) => MessageAcceptance::Accept,
+            (None, _) => MessageAcceptance::Ignore,
+        }
+    }
+
+    /// Tells everybody what was told to this node alone.
+    async fn pass_on(&self, news: Vec<Signed<NodeRecord>>) {
+        self.route(&news).await;
+        self.gossip(&news).await;
+        self.correct(&news).await;
+    }
+
+    async fn readdress(&mut self) {
+        let addresses = self.addresses.borrow_and_update().clone();
+        if let Some(record) = self.membership.set_addresses(&addresses) {
+            self.gossip(&[record]).await;
+        }
+    }
+
+    /// Signs the own record anew if others know a newer one than this node does.
+    async fn correct(&self, news: &[Signed<NodeRecord>]) {
+        if !news.iter().any(|record| record.unverified().node == self.own) {
+            return;
+        }
+        let addresses = self.addresses.borrow().clone();
+        if let Some(record) = self.membership.set_addresses(&addresses) {
+            self.gossip(&[record]).await;
+        }
+    }
+
+    async fn gossip(&self, records: &[Signed<NodeRecord>]) {
+        for data in gossip::encode_records(records) {
+            self.ask(Command::Gossip { data }).await;
+        }
+    }
+
+    /// Gives the DHT the addresses of nodes.
+    async fn route(&self, records: &[Signed<NodeRecord>]) {
+        let staying = records.iter().map(Signed::unverified).filter(|record| record.state != NodeState::Gone);
+        for record in staying.filter(|record| record.node != self.own) {
+            let Some(peer) = peer_of(&record.node) else { continue };
+            let addresses = record.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+            self.ask(Command::Route { peer, addresses }).await;
+        }
+    }
+
+    async fn ask(&self, command: Command) {
+        // The swarm is gone only when all is closing, which ends this task too.
+        let _ = self.commands.send(command).await;
+    }
+
+    fn begin(&self, node: NodeId, rounds: &mut Rounds) {
+        if rounds.under_way.len() >= RECONCILIATIONS_MAX || !rounds.under_way.insert(node) {
+            return;
+        }
+        let (caller, membership) = (Arc::clone(&self.caller), Arc::clone(&self.membership));
+        let direction = self.direction;
+        rounds
+            .reconciliations
+            .spawn(async move { (node, reconcile(&caller, &membership, node, direction).await) });
+    }
+
+    async fn reconciled(
+        &self,
+        done: Result<(NodeId, Result<Reconciled, CallError>), tokio::task::JoinError>,
+        rounds: &mut Rounds,
+    ) {
+        let (node, outcome) =
+            done.expect("a reconciliation does not panic, and is cancelled only at the end");
+        rounds.under_way.remove(&node);
+        match outcome {
+            Ok(Reconciled { news }) => {
+                self.route(&news).await;
+                self.correct(&news).await;
+                self.joining.send_if_modified(|joining| !std::mem::replace(&mut joining.joined, true));
+            }
+            Err(error) => {
+                tracing::debug!(%node, %error, "no reconciliation");
+                self.joining.send_modify(|joining| {
+                    if !joining.joined {
+                        joining.failures.insert(node.to_string(), error.to_string());
+                    }
+                });
+            }
+        }
+    }
+
+    /// Reconciles with a node drawn at random, so that what gossip missed is found by someone soon.
+    fn reconcile_next(&self, rounds: &mut Rounds) {
+        let topology = self.membership.topology();
+        let others: Vec<NodeId> = topology
+            .records()
+            .filter(|record| record.node != self.own && record.state != NodeState::Gone)
+            .map(|record| record.node)
+            .collect();
+        let strangers: Vec<NodeId> = rounds.strangers.iter().copied().collect();
+        let drawn = random::choose(&others).or_else(|| random::choose(&strangers));
+        if let Some(node) = drawn {
+            self.begin(*node, rounds);
+        }
+        self.membership.forget_gone();
+        let node_count = u32::try_from(others.len()).unwrap_or(u32::MAX);
+        let pause_max = self.pause_max.max(PAUSE_PER_NODE.saturating_mul(node_count));
+        rounds.pause = (rounds.pause * 2).min(pause_max);
+        rounds.next_reconciliation = Instant::now() + random::around(rounds.pause);
+    }
+
+    async fn save(&self, rounds: &mut Rounds) {
+        let Some(directory) = self.state_directory.clone() else {
+            rounds.next_save = Instant::now() + SAVE_PAUSE * 60;
+            return;
+        };
+        let records = self.membership.records();
+        let node_count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        let saved = tokio::task::spawn_blocking(move || disk::save(&directory, &records)).await;
+        if let Err(error) = saved.expect("saving does not panic") {
+            tracing::warn!(%error, "known nodes are not saved");
+        }
+        rounds.next_save = Instant::now() + SAVE_PAUSE + SAVE_PAUSE_PER_NODE.saturating_mul(node_count);
+    }
+}
+
+/// Completes on a change, but not before an instant.
+async fn changed_after<T>(
+    watched: &mut watch::Receiver<T>,
+    earliest: Instant,
+) -> Result<(), watch::error::RecvError> {
+    sleep_until(earliest).await;
+    watched.changed().await
+}

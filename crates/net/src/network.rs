@@ -1,0 +1,454 @@
+//! The handle on a running network: what the rest of the program asks of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use datamesh_core::id::{NodeId, ObjectId};
+use datamesh_core::sign::Signed;
+use datamesh_core::topology::{NodeRecord, NodeState, Topology};
+use datamesh_core::wire::{Message, Request, Response};
+use datamesh_engine::world::{CallError, Peers};
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use libp2p::{Multiaddr, Swarm};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::behaviour::Behaviour;
+use crate::command::{COMMANDS_WAITING_MAX, Command, FoundNode, PeerInfo};
+use crate::counters::{Counters, Tally};
+use crate::directory::{DirectoryError, object_key};
+use crate::exchange::Answer;
+use crate::exchange::call::Caller;
+use crate::exchange::serve::Server;
+use crate::exchange::streams::Inbound;
+use crate::gossip;
+use crate::identity::peer_of;
+use crate::membership::reconcile::Direction;
+use crate::membership::upkeep::{Joining, NOTICES_WAITING_MAX, Upkeep};
+use crate::membership::{Membership, NEWS_WAITING_MAX, disk};
+use crate::peers::Conduct;
+use crate::random;
+use crate::settings::{NetworkLimits, NetworkSettings};
+use crate::swarm::{Driver, State};
+use crate::transport;
+
+/// Faults of peers that may wait to be judged.
+const FAULTS_WAITING_MAX: usize = 256;
+/// How long a connection may lie unused.
+const IDLE: Duration = Duration::from_secs(5 * 60);
+/// Nodes told of a change of state before it counts as told.
+const NODES_TOLD: usize = 8;
+
+/// Why a network did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address can't be listened on.
+    #[error("can't listen on {address}: {why}")]
+    Listen {
+        /// Which address.
+        address: Multiaddr,
+        /// What the system says.
+        why: String,
+    },
+    /// The directory for known nodes can't be used.
+    #[error("state directory {}: {source}", path.display())]
+    State {
+        /// Which directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A protocol can't be set up.
+    #[error("protocol: {0}")]
+    Protocol(String),
+}
+
+/// Why the mesh was not joined.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// No node was reached in time.
+    #[error("no node of the mesh was reached in {waited_ms} ms{}", tried(failures))]
+    Unreachable {
+        /// How long it was tried, milliseconds.
+        waited_ms: u64,
+        /// Why whom could not be reached: address or node, and reason.
+        failures: Vec<(String, String)>,
+    },
+    /// The network is shut down.
+    #[error("the network is shut down")]
+    Closed,
+}
+
+fn tried(failures: &[(String, String)]) -> String {
+    failures.iter().map(|(whom, why)| format!("; {whom}: {why}")).collect()
+}
+
+/// Why nobody was told of a change of state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnnounceError {
+    /// A client has no record to change.
+    #[error("a client has no node record")]
+    Client,
+    /// The network is shut down.
+    #[error("the network is shut down")]
+    Closed,
+}
+
+/// A running network. Cheap to clone; the last one dropped ends it.
+#[derive(Clone)]
+pub struct Network {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    own: NodeId,
+    commands: mpsc::Sender<Command>,
+    caller: Arc<Caller>,
+    membership: Arc<Membership>,
+    server: Option<Arc<Server>>,
+    addresses: watch::Receiver<Vec<Multiaddr>>,
+    joining: watch::Receiver<Joining>,
+    tally: Arc<Tally>,
+    closing: CancellationToken,
+    tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
+/// Starts a network and returns once it listens. It joins the mesh in the background: see [`Network::joined`].
+///
+/// # Errors
+/// [`StartError`] when it can't listen, or its settings can't be used.
+///
+/// # Cancel safety
+/// When dropped, nothing is left running.
+pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Result<Network, StartError> {
+    let limits = settings.limits.clone().sufficient();
+    let tally = Arc::new(Tally::default());
+    let (commands, commands_waiting) = mpsc::channel(COMMANDS_WAITING_MAX);
+    let (notices, notices_waiting) = mpsc::channel(NOTICES_WAITING_MAX);
+    let (faults, faults_waiting) = mpsc::channel(FAULTS_WAITING_MAX);
+    let (news, news_waiting) = mpsc::channel(NEWS_WAITING_MAX);
+    let (addresses, joining) = (watch::Sender::default(), watch::Sender::default());
+    let closing = CancellationToken::new();
+
+    let saved = saved(settings.state_directory.as_deref()).await?;
+    let own = settings.record.clone().map(|offer| (settings.identity.clone(), offer));
+    let membership = Arc::new(Membership::new(own, saved, news, Arc::clone(&tally)));
+    let caller = Arc::new(Caller::new(commands.clone(), faults.clone(), &limits, Arc::clone(&tally)));
+    let server = settings.record.as_ref().map(|_| {
+        let (membership, tally) = (Arc::clone(&membership), Arc::clone(&tally));
+        Arc::new(Server::new(answerer, membership, &limits, faults, tally, closing.clone()))
+    });
+    let mut driver = Driver {
+        swarm: swarm(&settings, &limits, server.clone(), Arc::clone(&membership))?,
+        commands: commands_waiting,
+        faults: faults_waiting,
+        notices,
+        membership: Arc::clone(&membership),
+        caller: Arc::clone(&caller),
+        joining: joining.clone(),
+        addresses: addresses.clone(),
+        external: settings.external.clone(),
+        conduct: Conduct::new(limits.violations, limits.denial),
+        tally: Arc::clone(&tally),
+        closing: closing.clone(),
+        state: State::new(settings.bootstrap.clone()),
+    };
+    driver.listen(&settings.listen).await?;
+    driver.join_alone();
+    membership.set_addresses(&addresses.borrow());
+    let upkeep = Upkeep {
+        membership: Arc::clone(&membership),
+        caller: Arc::clone(&caller),
+        commands: commands.clone(),
+        notices: notices_waiting,
+        news: news_waiting,
+        addresses: addresses.subscribe(),
+        joining: joining.clone(),
+        own: settings.identity.node(),
+        direction: if server.is_some() { Direction::Both } else { Direction::Pull },
+        state_directory: settings.state_directory,
+        pause_max: limits.reconcile,
+        closing: closing.clone(),
+    };
+    let tasks = vec![tokio::spawn(driver.run()), tokio::spawn(upkeep.run())];
+    let shared = Shared {
+        own: settings.identity.node(),
+        commands,
+        caller,
+        membership,
+        server,
+        addresses: addresses.subscribe(),
+        joining: joining.subscribe(),
+        tally,
+        closing,
+        tasks: tokio::sync::Mutex::new(tasks),
+    };
+    Ok(Network { shared: Arc::new(shared) })
+}
+
+/// The records saved before. Damaged ones are no reason not to start: others will tell again.
+async fn saved(directory: Option<&Path>) -> Result<Vec<Signed<NodeRecord>>, StartError> {
+    let Some(path) = directory.map(Path::to_owned) else { return Ok(Vec::new()) };
+    let load = move || {
+        std::fs::create_dir_all(&path).map_err(|source| StartError::State { path: path.clone(), source })?;
+        Ok(disk::load(&path).unwrap_or_else(|error| {
+            tracing::warn!(%error, path = %path.display(), "saved nodes can't be read");
+            Vec::new()
+        }))
+    };
+    tokio::task::spawn_blocking(load).await.expect("loading does not panic")
+}
+
+fn swarm(
+    settings: &NetworkSettings,
+    limits: &NetworkLimits,
+    server: Option<Arc<Server>>,
+    membership: Arc<Membership>,
+) -> Result<Swarm<Behaviour>, StartError> {
+    let keypair = settings.identity.keypair();
+    let inbound = server.map_or(Inbound::Refused, Inbound::Served);
+    let carrier = transport::carrier(&keypair, limits.dial);
+    let carrier = carrier.map_err(|error| StartError::Protocol(error.to_string()))?;
+    let behaviour = Behaviour::new(&keypair, inbound, membership, settings.local_discovery, limits);
+    let config = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
+    let own = keypair.public().to_peer_id();
+    let mut swarm = Swarm::new(carrier, behaviour.map_err(StartError::Protocol)?, own, config);
+    for address in &settings.external {
+        swarm.add_external_address(address.clone());
+    }
+    Ok(swarm)
+}
+
+impl Network {
+    /// This participant.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.shared.own
+    }
+
+    /// Where this node can be dialled, each with its peer id at the end.
+    ///
+    /// # Panics
+    /// Never: this participant's id is a key.
+    #[must_use]
+    pub fn listen_addresses(&self) -> Vec<Multiaddr> {
+        let own = peer_of(&self.shared.own).expect("the own id is a key");
+        let addresses = self.shared.addresses.borrow();
+        addresses
+            .iter()
+            .map(|address| address.clone().with_p2p(own).unwrap_or_else(|address| address))
+            .collect()
+    }
+
+    /// Tells of every change of the topology.
+    #[must_use]
+    pub fn topology_changes(&self) -> watch::Receiver<Arc<Topology>> {
+        self.shared.membership.watch()
+    }
+
+    /// Who is connected; nobody once the network is shut down.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    pub async fn peers(&self) -> Vec<PeerInfo> {
+        self.ask(|reply| Command::Peers { reply }).await.unwrap_or_default()
+    }
+
+    /// Waits until a node was reached and has told all nodes that it knows. A node that knows of no other is joined.
+    ///
+    /// # Errors
+    /// [`JoinError`] when the deadline passes first.
+    ///
+    /// # Cancel safety
+    /// It may be called again.
+    pub async fn joined(&self, deadline: Duration) -> Result<(), JoinError> {
+        let mut joining = self.shared.joining.clone();
+        let waited = tokio::select! {
+            () = self.shared.closing.cancelled() => return Err(JoinError::Closed),
+            waited = timeout(deadline, joining.wait_for(|joining| joining.joined)) => waited.is_ok(),
+        };
+        if waited {
+            return Ok(());
+        }
+        let failures = self.shared.joining.borrow().failures.clone().into_iter().collect();
+        let waited_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        Err(JoinError::Unreachable { waited_ms, failures })
+    }
+
+    /// Tells the DHT that this node can be asked about an object; it is told again from time to time.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] when it was not told.
+    ///
+    /// # Cancel safety
+    /// When dropped, it may or may not be told.
+    pub async fn provide(&self, object: ObjectId) -> Result<(), DirectoryError> {
+        let key = object_key(object);
+        self.ask(|reply| Command::Provide { key, reply }).await.unwrap_or(Err(DirectoryError::Closed))
+    }
+
+    /// Tells the DHT about an object no longer. What was told expires.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Closed`] when the network is shut down.
+    ///
+    /// # Cancel safety
+    /// When dropped, it may or may not be told.
+    pub async fn withdraw(&self, object: ObjectId) -> Result<(), DirectoryError> {
+        let key = object_key(object);
+        self.ask(|reply| Command::Withdraw { key, reply }).await.ok_or(DirectoryError::Closed)
+    }
+
+    /// Asks the DHT which nodes can be asked about an object.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] when nobody answered.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    pub async fn find_providers(&self, object: ObjectId) -> Result<Vec<NodeId>, DirectoryError> {
+        let key = object_key(object);
+        self.ask(|reply| Command::Providers { key, reply }).await.unwrap_or(Err(DirectoryError::Closed))
+    }
+
+    /// Asks the DHT where a node can be dialled; `None` if nobody knows.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] when nobody answered.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    pub async fn find_node(&self, node: NodeId) -> Result<Option<FoundNode>, DirectoryError> {
+        let Some(peer) = peer_of(&node) else { return Ok(None) };
+        let found = self.closest(peer.to_bytes()).await?;
+        Ok(found.into_iter().find(|found| found.node == node))
+    }
+
+    /// Walks the DHT towards a random key and returns the nodes met there.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] when nobody answered.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    pub async fn discover(&self) -> Result<Vec<FoundNode>, DirectoryError> {
+        self.closest(random::key().to_vec()).await
+    }
+
+    async fn closest(&self, key: Vec<u8>) -> Result<Vec<FoundNode>, DirectoryError> {
+        self.ask(|reply| Command::Closest { key, reply }).await.unwrap_or(Err(DirectoryError::Closed))
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, replied) = oneshot::channel();
+        self.shared.commands.send(command(reply)).await.ok()?;
+        replied.await.ok()
+    }
+
+    /// Changes this node's state and tells the mesh: by gossip, and some nodes directly. Returns how many of those have
+    /// taken note before the deadline; with none, the mesh learns of it when it next hears from this node.
+    ///
+    /// # Errors
+    /// [`AnnounceError`] when there is nothing to tell or nobody will be told.
+    ///
+    /// # Cancel safety
+    /// When dropped, the state is changed, and some nodes may not have been told.
+    pub async fn announce(&self, state: NodeState, deadline: Duration) -> Result<usize, AnnounceError> {
+        let record = self.shared.membership.set_state(state).ok_or(AnnounceError::Client)?;
+        for data in gossip::encode_records(std::slice::from_ref(&record)) {
+            self.shared.commands.send(Command::Gossip { data }).await.map_err(|_| AnnounceError::Closed)?;
+        }
+        let connected: Vec<NodeId> = self.peers().await.into_iter().map(|peer| peer.node).collect();
+        let topology = self.topology();
+        let told = connected.into_iter().filter(|node| topology.record(node).is_some()).take(NODES_TOLD);
+        let announcement = Message::bare(Request::Announce(vec![record]));
+        let mut calls: FuturesUnordered<_> =
+            told.map(|node| self.shared.caller.call(node, &announcement)).collect();
+        let end = Instant::now() + deadline;
+        let mut told_count = 0;
+        while let Ok(Some(outcome)) = timeout_at(end, calls.next()).await {
+            told_count += usize::from(outcome.is_ok());
+        }
+        Ok(told_count)
+    }
+
+    /// What the network has done since it started.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.tally.read()
+    }
+
+    /// Bytes that calls to other nodes may still have under way, of those in the settings.
+    #[must_use]
+    pub fn outbound_bytes_free(&self) -> usize {
+        self.shared.caller.free()
+    }
+
+    /// Bytes that calls of other nodes may still have under way, of those in the settings; 0 for a client.
+    #[must_use]
+    pub fn inbound_bytes_free(&self) -> usize {
+        self.shared.server.as_ref().map_or(0, |server| server.free())
+    }
+
+    /// Stops answering, saves what is known of the mesh and closes every connection.
+    ///
+    /// # Cancel safety
+    /// When dropped, it goes on by itself.
+    pub async fn shutdown(&self) {
+        self.shared.closing.cancel();
+        if let Some(server) = &self.shared.server {
+            server.closed().await;
+        }
+        self.shared.caller.close();
+        for task in self.shared.tasks.lock().await.drain(..) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the network ended badly");
+            }
+        }
+    }
+}
+
+impl Peers for Network {
+    fn topology(&self) -> Arc<Topology> {
+        self.shared.membership.topology()
+    }
+
+    fn call(
+        &self,
+        node: NodeId,
+        request: Message<Request>,
+    ) -> BoxFuture<'_, Result<Message<Response>, CallError>> {
+        Box::pin(async move {
+            let called = async {
+                if node == self.shared.own {
+                    return self.call_self(request).await;
+                }
+                let _reserved = self.shared.caller.reserve(&request).await;
+                self.shared.caller.call(node, &request).await
+            };
+            let answered = self.shared.closing.run_until_cancelled(called).await;
+            answered.unwrap_or(Err(CallError::Closed))
+        })
+    }
+}
+
+impl Network {
+    async fn call_self(&self, request: Message<Request>) -> Result<Message<Response>, CallError> {
+        let node = self.shared.own;
+        let Some(server) = &self.shared.server else {
+            return Err(CallError::Unreachable { node, why: "a client answers no requests".to_owned() });
+        };
+        let answer = server.answer(node, request).await;
+        answer.map_err(|violation| CallError::Protocol { node, why: violation.to_string() })
+    }
+}

@@ -1,0 +1,53 @@
+//! Randomness for what needs no secrecy: whom to ask next, and when.
+
+use std::time::Duration;
+
+/// A random number. A system without randomness gets the same one each time, which only makes choices less even.
+fn number() -> u64 {
+    getrandom::u64().unwrap_or(0)
+}
+
+/// One of them, if there are any.
+pub(crate) fn choose<T>(choices: &[T]) -> Option<&T> {
+    let count = u64::try_from(choices.len()).ok().filter(|count| *count > 0)?;
+    choices.get(usize::try_from(number() % count).expect("less than a length"))
+}
+
+/// A duration up to a quarter shorter or longer, so that nodes started together don't act together.
+pub(crate) fn around(duration: Duration) -> Duration {
+    let percent = 75 + u32::try_from(number() % 51).expect("at most 50");
+    duration.saturating_mul(percent) / 100
+}
+
+/// Random bytes to look up in the DHT.
+pub(crate) fn key() -> [u8; 32] {
+    let mut key = [0; 32];
+    for part in key.chunks_exact_mut(size_of::<u64>()) {
+        part.copy_from_slice(&number().to_le_bytes());
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::{around, choose};
+
+    #[test]
+    fn every_choice_is_made_at_some_time_and_none_of_nothing() {
+        let choices = [1, 2, 3];
+        let chosen: BTreeSet<_> = (0..200).filter_map(|_| choose(&choices)).collect();
+        assert_eq!(chosen.len(), 3);
+        assert_eq!(choose::<u8>(&[]), None);
+    }
+
+    #[test]
+    fn a_duration_is_moved_by_a_quarter_at_most() {
+        let second = Duration::from_secs(1);
+        assert!(
+            (0..100).map(|_| around(second)).all(|moved| (second * 3 / 4..=second * 5 / 4).contains(&moved))
+        );
+    }
+}
