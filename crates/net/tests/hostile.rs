@@ -130,7 +130,9 @@ impl Hostile {
                     request_response::Message::Response { response, .. } => return Ok(response),
                     request_response::Message::Request { .. } => panic!("nobody asks the hostile peer"),
                 },
-                SwarmEvent::Behaviour(request_response::Event::OutboundFailure { error, .. }) => return Err(error),
+                SwarmEvent::Behaviour(request_response::Event::OutboundFailure { error, .. }) => {
+                    return Err(error);
+                }
                 _ => {}
             }
         }
@@ -190,7 +192,10 @@ async fn malformed_and_oversized_frames_end_the_connection_and_cost_no_memory() 
     let frames = [
         ("a header of 4 GiB", u32::MAX.to_le_bytes().to_vec()),
         ("a header one byte too long", too_long),
-        ("a payload of 4 GiB", [&framed(&store_header(), 0)[..store_header().len() + 4], &[0xff; 4]].concat()),
+        (
+            "a payload of 4 GiB",
+            [&framed(&store_header(), 0)[..store_header().len() + 4], &[0xff; 4]].concat(),
+        ),
         ("a payload one byte too long", framed(&store_header(), WIRE_PAYLOAD_SIZE_MAX + 1)),
         ("a payload where none belongs", framed(&encode(&Request::Status), 1)),
         ("a header that is none", framed(b"\xff\xff\xff", 0)),

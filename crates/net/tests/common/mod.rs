@@ -17,23 +17,23 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 /// Longer than anything on loopback takes.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Answers fetches from memory, and every status after a pause.
 #[derive(Default)]
-pub struct Memory {
-    pub items: Mutex<BTreeMap<ItemId, Bytes>>,
-    pub pause: Duration,
-    pub answering: AtomicUsize,
-    pub answering_max: AtomicUsize,
+pub(crate) struct Memory {
+    pub(crate) items: Mutex<BTreeMap<ItemId, Bytes>>,
+    pub(crate) pause: Duration,
+    pub(crate) answering: AtomicUsize,
+    pub(crate) answering_max: AtomicUsize,
 }
 
 impl Memory {
-    pub fn slow(pause: Duration) -> Arc<Self> {
+    pub(crate) fn slow(pause: Duration) -> Arc<Self> {
         Arc::new(Self { pause, ..Self::default() })
     }
 
-    pub fn keep(&self, bytes: Bytes) -> ItemId {
+    pub(crate) fn keep(&self, bytes: Bytes) -> ItemId {
         let item = ItemId::Shard(datamesh_core::id::ShardId::of(&bytes));
         self.items.lock().expect("not poisoned").insert(item, bytes);
         item
@@ -50,7 +50,7 @@ impl Memory {
 }
 
 /// The answerer of a node: its memory, and its id.
-pub struct Answerer(pub Arc<Memory>, pub NodeId);
+pub(crate) struct Answerer(pub(crate) Arc<Memory>, pub(crate) NodeId);
 
 impl Answer for Answerer {
     fn answer(&self, _: NodeId, request: Message<Request>) -> BoxFuture<'static, Message<Response>> {
@@ -76,7 +76,7 @@ impl Answer for Answerer {
     }
 }
 
-pub fn status(node: NodeId) -> NodeStatus {
+pub(crate) fn status(node: NodeId) -> NodeStatus {
     NodeStatus {
         node,
         software: "test".into(),
@@ -89,7 +89,7 @@ pub fn status(node: NodeId) -> NodeStatus {
     }
 }
 
-pub fn offer(host: &str) -> NodeOffer {
+pub(crate) fn offer(host: &str) -> NodeOffer {
     NodeOffer {
         role: Role::Storage,
         domain: FailureDomain::alone(host),
@@ -98,31 +98,31 @@ pub fn offer(host: &str) -> NodeOffer {
     }
 }
 
-pub fn loopback() -> Multiaddr {
+pub(crate) fn loopback() -> Multiaddr {
     "/ip4/127.0.0.1/tcp/0".parse().expect("an address")
 }
 
-pub fn node_settings(host: &str, bootstrap: Vec<Multiaddr>) -> NetworkSettings {
+pub(crate) fn node_settings(host: &str, bootstrap: Vec<Multiaddr>) -> NetworkSettings {
     let identity = Identity::generate().expect("entropy");
     NetworkSettings::node(identity, vec![loopback()], bootstrap, offer(host))
 }
 
-pub fn client_settings(bootstrap: Vec<Multiaddr>) -> NetworkSettings {
+pub(crate) fn client_settings(bootstrap: Vec<Multiaddr>) -> NetworkSettings {
     NetworkSettings::client(Identity::generate().expect("entropy"), bootstrap)
 }
 
-pub async fn launch(settings: NetworkSettings) -> (Network, Arc<Memory>) {
+pub(crate) async fn launch(settings: NetworkSettings) -> (Network, Arc<Memory>) {
     launch_with(settings, Arc::new(Memory::default())).await
 }
 
-pub async fn launch_with(settings: NetworkSettings, memory: Arc<Memory>) -> (Network, Arc<Memory>) {
+pub(crate) async fn launch_with(settings: NetworkSettings, memory: Arc<Memory>) -> (Network, Arc<Memory>) {
     let node = settings.identity.node();
     let network = start(settings, Arc::new(Answerer(Arc::clone(&memory), node))).await.expect("starts");
     (network, memory)
 }
 
 /// A mesh of this many nodes that all know one bootstrap address.
-pub async fn mesh(count: usize) -> Vec<(Network, Arc<Memory>)> {
+pub(crate) async fn mesh(count: usize) -> Vec<(Network, Arc<Memory>)> {
     let first = launch(node_settings("0", vec![])).await;
     let bootstrap = first.0.listen_addresses();
     let mut nodes = vec![first];
@@ -133,7 +133,7 @@ pub async fn mesh(count: usize) -> Vec<(Network, Arc<Memory>)> {
 }
 
 /// Waits until the condition holds and says how long that took.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) -> Duration {
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !condition().await {
         assert!(begun.elapsed() < PATIENCE, "still not: {what}");
@@ -143,7 +143,7 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) -> Dura
 }
 
 /// Waits until all of them know the same nodes, this many.
-pub async fn converged(networks: &[&Network], count: usize) -> Duration {
+pub(crate) async fn converged(networks: &[&Network], count: usize) -> Duration {
     until("all know the same nodes", async || {
         let topologies: Vec<Arc<Topology>> = networks.iter().map(|network| network.topology()).collect();
         topologies.iter().all(|topology| topology.len() == count && *topology == topologies[0])
@@ -152,13 +152,13 @@ pub async fn converged(networks: &[&Network], count: usize) -> Duration {
 }
 
 /// Resident memory of this process, bytes.
-pub fn resident() -> usize {
+pub(crate) fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident size");
     let kibibytes: usize = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
     kibibytes * 1024
 }
 
-pub fn patterned(size: usize) -> Bytes {
+pub(crate) fn patterned(size: usize) -> Bytes {
     (0..size).map(|index| u8::try_from(index % 251).expect("a byte")).collect::<Vec<u8>>().into()
 }
