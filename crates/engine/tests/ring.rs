@@ -47,7 +47,7 @@ fn first_rank_over_bound(ring: &Ring, rank_count: usize) -> Option<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
     // At most 1 / c of the nodes are full at any time, so a group that has fewer holders than the other fifth has nodes
     // finds one that is not.
@@ -65,7 +65,7 @@ proptest! {
 
     #[test]
     fn primaries_keep_the_bound_whatever_the_weights_and_the_factor(
-        members in any_members(60),
+        members in any_members(48),
         load_factor_percent in 100_u32..200,
     ) {
         let settings = RingSettings::new(40, load_factor_percent).expect("in range");
@@ -73,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn holders_stand_on_distinct_hosts_while_hosts_last_and_repeat_them_evenly(members in any_members(80)) {
+    fn holders_stand_on_distinct_hosts_while_hosts_last_and_repeat_them_evenly(members in any_members(48)) {
         let ring = Ring::build(members.clone(), RingSettings::default());
         let by_node: BTreeMap<NodeId, &Member> = members.iter().map(|member| (member.node, member)).collect();
         for group in PlacementGroup::all().step_by(97) {
@@ -95,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn all_participants_compute_the_same_ring(members in any_members(40)) {
+    fn all_participants_compute_the_same_ring(members in any_members(24)) {
         let forwards = Ring::build(members.clone(), RingSettings::default());
         let mut grown = Ring::build([], RingSettings::default());
         for member in members.iter().rev().take(3) {

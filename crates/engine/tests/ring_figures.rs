@@ -8,6 +8,9 @@ use datamesh_core::id::{NodeId, PlacementGroup};
 use datamesh_core::topology::FailureDomain;
 use datamesh_engine::ring::{Member, Ring, RingSettings};
 
+/// The node of a number, in some kind of mesh.
+type Shape = fn(u32) -> Member;
+
 /// A stripe of 4 + 2.
 const SHARDS: usize = 6;
 
@@ -167,7 +170,7 @@ fn shards_spread_over_sites_as_evenly_as_the_bound_allows() {
 #[test]
 fn a_ring_of_a_thousand_nodes_is_built_in_a_moment() {
     println!("milliseconds to build");
-    let shapes: [(&str, fn(u32) -> Member); 6] = [
+    let shapes: [(&str, Shape); 6] = [
         ("equal nodes", |number| alone(number, 1)),
         ("weights 1 to 1000, 40 sites of 10 hosts", |number| {
             member(
