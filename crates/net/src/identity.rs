@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use datamesh_core::id::{ID_SIZE, NodeId};
 use ed25519_dalek::SigningKey;
 use libp2p::PeerId;
-use libp2p::identity::{Keypair, PublicKey, ed25519};
+use libp2p::identity::{Keypair, ed25519};
+use libp2p::multihash::Multihash;
 use zeroize::Zeroizing;
 
 const FILE_PREFIX: &[u8] = b"datamesh node key v1\n";
 const FILE_SIZE: usize = FILE_PREFIX.len() + ID_SIZE;
-/// Where the public key begins in the multihash digest of an Ed25519 peer id: after its protobuf tags.
-const KEY_OFFSET_IN_DIGEST: usize = 4;
+/// A peer id is a multihash; that of a short key holds the key itself instead of a hash.
+const IDENTITY_HASH_CODE: u64 = 0;
+/// What stands before an Ed25519 key there: the tags of its protobuf message.
+const DIGEST_PREFIX: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
 
 /// Why a node's key can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -174,19 +177,23 @@ fn refuse_exposed(_: &Path, _: &File) -> Result<(), IdentityError> {
     Ok(())
 }
 
-/// The libp2p peer id of a node; `None` if the id is no point of the curve and so nobody's key.
+/// The libp2p peer id of a node.
+///
+/// # Panics
+/// Never: the multihash of any key is short enough.
 #[must_use]
-pub fn peer_of(node: &NodeId) -> Option<PeerId> {
-    let key = ed25519::PublicKey::try_from_bytes(node.as_bytes()).ok()?;
-    Some(PublicKey::from(key).to_peer_id())
+pub fn peer_of(node: &NodeId) -> PeerId {
+    let digest = [&DIGEST_PREFIX[..], node.as_bytes()].concat();
+    let hash = Multihash::wrap(IDENTITY_HASH_CODE, &digest).expect("36 bytes fit a multihash of 64");
+    PeerId::from_multihash(hash).expect("an identity hash of 36 bytes is a peer id")
 }
 
 /// The node whose libp2p peer id this is; `None` if its key is not Ed25519.
 #[must_use]
 pub fn node_of(peer: &PeerId) -> Option<NodeId> {
-    let key = peer.as_ref().digest().get(KEY_OFFSET_IN_DIGEST..)?.try_into().ok()?;
-    let node = NodeId::from_bytes(key);
-    (peer_of(&node) == Some(*peer)).then_some(node)
+    let hash: &Multihash<64> = peer.as_ref();
+    let digest = (hash.code() == IDENTITY_HASH_CODE).then(|| hash.digest())?;
+    digest.strip_prefix(&DIGEST_PREFIX)?.try_into().ok().map(NodeId::from_bytes)
 }
 
 #[cfg(test)]
@@ -197,7 +204,7 @@ mod tests {
     fn a_node_and_its_peer_id_name_the_same_key() {
         let identity = Identity::generate().expect("entropy");
         let peer = identity.keypair().public().to_peer_id();
-        assert_eq!(peer_of(&identity.node()), Some(peer));
+        assert_eq!(peer_of(&identity.node()), peer);
         assert_eq!(node_of(&peer), Some(identity.node()));
         assert_eq!(identity.node().to_string(), peer.to_string());
         assert_eq!(node_of(&libp2p::PeerId::random()), None, "a hash is no key");

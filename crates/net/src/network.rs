@@ -237,12 +237,9 @@ impl Network {
     }
 
     /// Where this node can be dialled, each with its peer id at the end.
-    ///
-    /// # Panics
-    /// Never: this participant's id is a key.
     #[must_use]
     pub fn listen_addresses(&self) -> Vec<Multiaddr> {
-        let own = peer_of(&self.shared.own).expect("the own id is a key");
+        let own = peer_of(&self.shared.own);
         let addresses = self.shared.addresses.borrow();
         addresses
             .iter()
@@ -329,8 +326,7 @@ impl Network {
     /// # Cancel safety
     /// Nothing is left behind when dropped.
     pub async fn find_node(&self, node: NodeId) -> Result<Option<FoundNode>, DirectoryError> {
-        let Some(peer) = peer_of(&node) else { return Ok(None) };
-        let found = self.closest(peer.to_bytes()).await?;
+        let found = self.closest(peer_of(&node).to_bytes()).await?;
         Ok(found.into_iter().find(|found| found.node == node))
     }
 

@@ -7,10 +7,15 @@ fn number() -> u64 {
     getrandom::u64().unwrap_or(0)
 }
 
+/// An index below a count; 0 if there is none.
+pub(crate) fn index(count: usize) -> usize {
+    let count = u64::try_from(count).expect("a count fits 64 bits");
+    usize::try_from(number() % count.max(1)).expect("less than a count")
+}
+
 /// One of them, if there are any.
 pub(crate) fn choose<T>(choices: &[T]) -> Option<&T> {
-    let count = u64::try_from(choices.len()).ok().filter(|count| *count > 0)?;
-    choices.get(usize::try_from(number() % count).expect("less than a length"))
+    choices.get(index(choices.len()))
 }
 
 /// A duration up to a quarter shorter or longer, so that nodes started together don't act together.

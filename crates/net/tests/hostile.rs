@@ -108,7 +108,7 @@ impl Hostile {
             .expect("a behaviour")
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
             .build();
-        let target = peer_of(&node.node()).expect("a key");
+        let target = peer_of(&node.node());
         Self { swarm, target, address: node.listen_addresses().remove(0) }
     }
 

@@ -104,6 +104,44 @@ async fn a_restarted_node_rejoins_without_its_bootstrap_address() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_meshes_become_one_when_a_node_joins_both() {
+    let (left, right) = (mesh(3).await, mesh(3).await);
+    let networks: Vec<&Network> = left.iter().chain(&right).map(|(network, _)| network).collect();
+    converged(&networks[..3], 3).await;
+    converged(&networks[3..], 3).await;
+    let bootstrap = [networks[1].listen_addresses(), networks[4].listen_addresses()].concat();
+    let (bridge, _) = launch(node_settings("bridge", bootstrap)).await;
+    let all: Vec<&Network> = networks.into_iter().chain([&bridge]).collect();
+    println!("two meshes became one in {:?}", converged(&all, 7).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_its_own_bootstrap_address_is_the_first_of_its_mesh() {
+    let free =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{free}").parse().expect("an address");
+    let mut settings = node_settings("own", vec![address.clone()]);
+    settings.listen = vec![address];
+    let (node, _) = launch(settings).await;
+    node.joined(PATIENCE).await.expect("there is nobody else");
+    assert_eq!(node.topology().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_ends_when_its_last_handle_is_dropped() {
+    let (node, _) = launch(node_settings("a", vec![])).await;
+    let address = node.listen_addresses().remove(0);
+    let (client, _) = launch(client_settings(vec![address])).await;
+    client.joined(PATIENCE).await.expect("joined");
+    let id = node.node();
+    drop(node);
+    until("it is gone", async || {
+        client.call(id, Message::bare(Request::Status)).await.is_err() && client.peers().await.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joining_nobody_fails_in_time_and_says_whom_it_tried() {
     let closed =
         std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();

@@ -115,7 +115,7 @@ impl Caller {
 
     async fn open(&self, node: NodeId) -> Result<Stream, CallError> {
         let unreachable = |why: &str| CallError::Unreachable { node, why: why.to_owned() };
-        let peer = peer_of(&node).ok_or_else(|| unreachable("its id is nobody's key"))?;
+        let peer = peer_of(&node);
         let (opening, opened) = oneshot::channel();
         self.commands.send(Command::Open { peer, opening }).await.map_err(|_| CallError::Closed)?;
         match opened.await {
@@ -135,8 +135,10 @@ impl Caller {
         ended: Broken,
     ) -> Result<Message<Response>, Broken> {
         let written = frame::write(&mut stream, request, self.stall).await;
-        if let Ok(size) = written {
-            self.tally.bytes_sent.add_size(size);
+        match written {
+            Ok(size) => self.tally.bytes_sent.add_size(size),
+            Err(FrameError::Stalled) => return Err(Broken::For(self.describe(node, FrameError::Stalled))),
+            Err(_) => {}
         }
         // A node that is busy says so without reading the request to its end: its answer counts, not our broken write.
         let answer = match (self.read_answer(&mut stream, request).await, written) {
@@ -185,10 +187,9 @@ impl Caller {
 
     /// Tells the swarm that a node broke the protocol.
     pub(crate) fn report(&self, node: NodeId, violation: &Violation) {
-        if let Some(peer) = peer_of(&node) {
-            // When so many faults are waiting that there is no room, one more tells nothing new.
-            let _ = self.faults.try_send(Fault { peer, what: violation.to_string() });
-        }
+        let fault = Fault { peer: peer_of(&node), what: violation.to_string() };
+        // When so many faults are waiting that there is no room, one more tells nothing new.
+        let _ = self.faults.try_send(fault);
     }
 
     fn idle(&self, node: &NodeId) -> Option<Stream> {

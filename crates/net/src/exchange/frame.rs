@@ -225,6 +225,15 @@ pub(crate) async fn read_payload(
 
 async fn drain(
     stream: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+    stall: Duration,
+) -> Result<(), FrameError> {
+    let patient = drain_patiently(stream, bytes, stall);
+    timeout(patience(bytes.len(), stall), patient).await.map_err(|_| FrameError::Stalled)?
+}
+
+async fn drain_patiently(
+    stream: &mut (impl AsyncWrite + Unpin),
     mut bytes: &[u8],
     stall: Duration,
 ) -> Result<(), FrameError> {
@@ -243,9 +252,14 @@ async fn fill(
     buffer: &mut [u8],
     stall: Duration,
 ) -> Result<(), FrameError> {
-    let seconds = u64::try_from(buffer.len() / RATE_MIN).unwrap_or(u64::MAX);
-    let patience = stall.saturating_add(Duration::from_secs(seconds));
+    let patience = patience(buffer.len(), stall);
     timeout(patience, fill_patiently(stream, buffer, stall)).await.map_err(|_| FrameError::Stalled)?
+}
+
+/// How long so many bytes may take in all.
+fn patience(size: usize, stall: Duration) -> Duration {
+    let seconds = u64::try_from(size / RATE_MIN).unwrap_or(u64::MAX);
+    stall.saturating_add(Duration::from_secs(seconds))
 }
 
 async fn fill_patiently(

@@ -118,44 +118,52 @@ impl Server {
 
     async fn serve(&self, from: NodeId, share: &Budget, mut stream: Stream) -> Result<(), FrameError> {
         while let Some(size) = frame::read_header_size(&mut stream, WIRE_HEADER_SIZE_MAX, IDLE).await? {
-            let Ok(_answering) = self.answers.try_acquire() else {
-                return self.refuse(&mut stream).await;
-            };
-            let Some(reserved) = self.reserve(share, size).await else {
-                return self.refuse(&mut stream).await;
-            };
-            let (header, payload_size) =
-                frame::read_header::<Request>(&mut stream, size, self.limits.stall).await?;
-            drop(reserved);
-
-            let (_, answer_size) = answer_size_max(&header);
-            let Some(_reserved) = self.reserve(share, payload_size + answer_size).await else {
-                return self.refuse(&mut stream).await;
-            };
-            let payload = frame::read_payload(&mut stream, payload_size, self.limits.stall).await?;
-            self.tally.bytes_received.add_size(size + payload_size);
-            let answer = self.answer(from, Message { header, payload }).await?;
-            let sent = frame::write(&mut stream, &answer, self.limits.stall).await?;
-            self.tally.bytes_sent.add_size(sent);
-            self.tally.requests_answered.increase();
+            if !self.serve_one(from, share, &mut stream, size).await? {
+                self.refuse(&mut stream).await?;
+                break;
+            }
         }
         stream.close().await?;
         Ok(())
     }
 
-    /// Waits for room in the peer's share first, so that a greedy peer waits for itself.
-    async fn reserve(&self, share: &Budget, size: usize) -> Option<(Reservation, Reservation)> {
-        let both = async { (share.reserve(size).await, self.budget.reserve(size).await) };
-        timeout(self.limits.stall, both).await.ok()
+    /// Serves the request behind a header of this size; `false` when there is no room for it in time. A peer waits for
+    /// room in its own share before it takes any of what all have in common, so that a greedy one waits for itself.
+    async fn serve_one(
+        &self,
+        from: NodeId,
+        share: &Budget,
+        stream: &mut Stream,
+        size: usize,
+    ) -> Result<bool, FrameError> {
+        let Some(header_share) = self.reserve(share, size).await else { return Ok(false) };
+        let Some(header_bytes) = self.reserve(&self.budget, size).await else { return Ok(false) };
+        let (header, payload_size) = frame::read_header::<Request>(stream, size, self.limits.stall).await?;
+        drop((header_share, header_bytes));
+
+        let message_size = payload_size + answer_size_max(&header).1;
+        let Some(_message_share) = self.reserve(share, message_size).await else { return Ok(false) };
+        let Ok(_answering) = self.answers.try_acquire() else { return Ok(false) };
+        let Some(_message_bytes) = self.reserve(&self.budget, message_size).await else { return Ok(false) };
+        let payload = frame::read_payload(stream, payload_size, self.limits.stall).await?;
+        self.tally.bytes_received.add_size(size + payload_size);
+        let answer = self.answer(from, Message { header, payload }).await?;
+        let sent = frame::write(stream, &answer, self.limits.stall).await?;
+        self.tally.bytes_sent.add_size(sent);
+        self.tally.requests_answered.increase();
+        Ok(true)
     }
 
-    /// Says that the node is busy and ends the stream, since what was not read stays in it.
+    async fn reserve(&self, budget: &Budget, size: usize) -> Option<Reservation> {
+        timeout(self.limits.stall, budget.reserve(size)).await.ok()
+    }
+
+    /// Says that the node is busy. The stream is of no more use, since what was not read stays in it.
     async fn refuse(&self, stream: &mut Stream) -> Result<(), FrameError> {
         self.tally.requests_refused.increase();
         let busy = Message::bare(Response::Refused(Refusal::Busy));
         let sent = frame::write(stream, &busy, self.limits.stall).await?;
         self.tally.bytes_sent.add_size(sent);
-        stream.close().await?;
         Ok(())
     }
 

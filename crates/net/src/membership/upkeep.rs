@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::command::Command;
 use crate::exchange::call::Caller;
 use crate::gossip;
-use crate::identity::peer_of;
+use crate::identity::{node_of, peer_of};
 use crate::membership::reconcile::{Direction, Reconciled, reconcile};
-use crate::membership::{Membership, disk};
+use crate::membership::{Learned, Membership, disk};
 use crate::random;
 
 /// Notices of the swarm that may wait.
@@ -30,6 +30,8 @@ pub(crate) const NOTICES_WAITING_MAX: usize = 1024;
 const RECONCILIATIONS_MAX: usize = 8;
 /// Nodes that were dialled before anything was known of them, remembered at most.
 const STRANGERS_MAX: usize = 16;
+/// Failures remembered for whoever waits to join.
+const FAILURES_MAX: usize = 16;
 /// The first pause between reconciliations; it doubles up to the one of the settings.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// What each known node adds to the pause, since a reconciliation costs what the mesh is large.
@@ -52,6 +54,16 @@ pub(crate) struct Joining {
     pub(crate) joined: bool,
     /// Why whom could not be reached, by address or node.
     pub(crate) failures: BTreeMap<String, String>,
+}
+
+impl Joining {
+    /// Remembers why someone could not be reached, as long as that matters.
+    pub(crate) fn failed(&mut self, whom: String, why: String) {
+        let room = self.failures.len() < FAILURES_MAX || self.failures.contains_key(&whom);
+        if !self.joined && room {
+            self.failures.insert(whom, why);
+        }
+    }
 }
 
 /// The task's state.
@@ -123,18 +135,24 @@ impl Upkeep {
                 self.begin(node, rounds);
             }
             Notice::Gossip { message, source, data } => {
-                let acceptance = self.overhear(&data).await;
+                let acceptance = self.overhear(&source, &data).await;
                 self.ask(Command::Judge { message, source, acceptance }).await;
             }
         }
     }
 
-    /// Learns from a gossiped message and says what it is worth: only news or what is known is worth passing on.
-    async fn overhear(&self, data: &[u8]) -> MessageAcceptance {
-        let Ok(records) = gossip::decode_records(data) else { return MessageAcceptance::Reject };
-        let learned = self.membership.overhear(records).await;
+    /// Learns from a gossiped message and says what it is worth: only news and what is known is worth passing on. Honest
+    /// nodes look at what they pass on, so whoever passes on what is broken broke it.
+    async fn overhear(&self, source: &PeerId, data: &[u8]) -> MessageAcceptance {
+        let learned = match gossip::decode_records(data) {
+            Ok(records) => self.membership.overhear(records).await,
+            Err(error) => Learned { violation: Some(error.into()), ..Learned::default() },
+        };
         self.route(&learned.news).await;
         self.correct(&learned.news).await;
+        if let (Some(violation), Some(node)) = (&learned.violation, node_of(source)) {
+            self.caller.report(node, violation);
+        }
         match (learned.violation, learned.stale_count) {
             (Some(_), _) => MessageAcceptance::Reject,
             (None, 0) => MessageAcceptance::Accept,
@@ -177,9 +195,8 @@ impl Upkeep {
     async fn route(&self, records: &[Signed<NodeRecord>]) {
         let staying = records.iter().map(Signed::unverified).filter(|record| record.state != NodeState::Gone);
         for record in staying.filter(|record| record.node != self.own) {
-            let Some(peer) = peer_of(&record.node) else { continue };
             let addresses = record.addresses.iter().filter_map(|text| text.parse().ok()).collect();
-            self.ask(Command::Route { peer, addresses }).await;
+            self.ask(Command::Route { peer: peer_of(&record.node), addresses }).await;
         }
     }
 
@@ -215,11 +232,7 @@ impl Upkeep {
             }
             Err(error) => {
                 tracing::debug!(%node, %error, "no reconciliation");
-                self.joining.send_modify(|joining| {
-                    if !joining.joined {
-                        joining.failures.insert(node.to_string(), error.to_string());
-                    }
-                });
+                self.joining.send_modify(|joining| joining.failed(node.to_string(), error.to_string()));
             }
         }
     }

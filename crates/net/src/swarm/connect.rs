@@ -100,7 +100,7 @@ impl Driver {
         if connected == 0 || !self.joining.borrow().joined {
             self.dial_seeds(now);
         }
-        if connected < NODES_CONNECTED {
+        for _ in connected..NODES_CONNECTED {
             self.dial_any_node(now);
         }
     }
@@ -129,19 +129,15 @@ impl Driver {
         }
     }
 
-    /// Dials one of the nodes known that is neither connected nor was missed lately.
+    /// Dials a node drawn at random, if it is neither connected nor was missed lately. The next tick draws again.
     fn dial_any_node(&mut self, now: Instant) {
-        let own = *self.swarm.local_peer_id();
         let topology = self.membership.topology();
-        let candidates: Vec<PeerId> = topology
-            .records()
-            .filter(|record| record.state != NodeState::Gone && !record.addresses.is_empty())
-            .filter_map(|record| peer_of(&record.node))
-            .filter(|peer| *peer != own && !self.state.peers.contains_key(peer))
-            .filter(|peer| self.state.absences.absent(peer, now).is_none())
-            .collect();
-        if let Some(peer) = random::choose(&candidates) {
-            self.dial(*peer);
+        let drawn = topology.records().nth(random::index(topology.len()));
+        let Some(record) = drawn.filter(|record| record.state != NodeState::Gone) else { return };
+        let peer = peer_of(&record.node);
+        let own = peer == *self.swarm.local_peer_id();
+        if !own && !self.swarm.is_connected(&peer) && self.state.absences.absent(&peer, now).is_none() {
+            self.dial(peer);
         }
     }
 
@@ -174,15 +170,14 @@ impl Driver {
         match error {
             DialError::DialPeerConditionFalse(_) => {}
             // A list of bootstrap addresses that all nodes share has each node's own among them.
-            DialError::LocalPeerId { .. } => self.drop_own_seed(index),
+            // The swarm never dials an address that it listens on itself, which leaves none to dial.
+            DialError::LocalPeerId { .. } | DialError::NoAddresses => self.drop_own_seed(index),
             DialError::WrongPeerId { obtained, .. } if *obtained == own => self.drop_own_seed(index),
             _ => {
                 seed.next = Instant::now() + seed.pause;
                 seed.pause = (seed.pause * 2).min(PAUSE_MAX);
                 let (address, why) = (seed.address.to_string(), why_not_reached(error));
-                self.joining.send_modify(|joining| {
-                    joining.failures.insert(address, why);
-                });
+                self.joining.send_modify(|joining| joining.failed(address, why));
             }
         }
     }
