@@ -5,6 +5,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
+use libp2p::allow_block_list::Blocked;
 use libp2p::swarm::DialError;
 
 /// Peers whose conduct or absence is remembered, each.
@@ -123,6 +124,9 @@ pub(crate) fn why_not_reached(error: &DialError) -> String {
         }
         DialError::NoAddresses => "no address of it is known".to_owned(),
         DialError::WrongPeerId { obtained, address } => format!("{obtained} answers at {address}"),
+        DialError::Denied { cause } if cause.downcast_ref::<Blocked>().is_some() => {
+            "it broke the protocol and is denied for a while".to_owned()
+        }
         other => root_cause(other),
     };
     text.chars().take(WHY_LENGTH_MAX).collect()

@@ -18,7 +18,7 @@ use datamesh_core::sign::Signed;
 use datamesh_core::time::Epoch;
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, PROTOCOL, Request, Response, StoreRequest, StoredItem};
-use datamesh_engine::world::Peers;
+use datamesh_engine::world::{CallError, Peers};
 use datamesh_net::{Identity, Multiaddr, Network, peer_of};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::request_response::{self, Codec, OutboundFailure, ProtocolSupport};
@@ -48,7 +48,8 @@ impl Codec for RawCodec {
         _: &StreamProtocol,
         _: &mut T,
     ) -> io::Result<Raw> {
-        Err(io::ErrorKind::Unsupported.into())
+        // Whatever is asked, it answers at once.
+        Ok(Raw::Ended(Vec::new()))
     }
 
     async fn read_response<T: AsyncRead + Unpin + Send>(
@@ -80,10 +81,10 @@ impl Codec for RawCodec {
     async fn write_response<T: AsyncWrite + Unpin + Send>(
         &mut self,
         _: &StreamProtocol,
-        _: &mut T,
-        _: Vec<u8>,
+        stream: &mut T,
+        answer: Vec<u8>,
     ) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+        stream.write_all(&answer).await
     }
 }
 
@@ -93,21 +94,49 @@ struct Hostile {
     address: Multiaddr,
 }
 
+fn raw_swarm() -> Swarm<request_response::Behaviour<RawCodec>> {
+    let behaviour = request_response::Behaviour::with_codec(
+        RawCodec,
+        [(StreamProtocol::new(PROTOCOL), ProtocolSupport::Full)],
+        request_response::Config::default().with_request_timeout(Duration::from_secs(60)),
+    );
+    SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .expect("a transport")
+        .with_behaviour(|_| behaviour)
+        .expect("a behaviour")
+        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
+        .build()
+}
+
+/// A node that gives this answer to everything. Returns where it listens.
+async fn lying_node(answer: Vec<u8>) -> (Multiaddr, PeerId) {
+    let mut swarm = raw_swarm();
+    let own = *swarm.local_peer_id();
+    swarm.listen_on(common::loopback()).expect("listens");
+    let address = loop {
+        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+            break address;
+        }
+    };
+    tokio::spawn(async move {
+        loop {
+            if let SwarmEvent::Behaviour(request_response::Event::Message { message, .. }) =
+                swarm.select_next_some().await
+                && let request_response::Message::Request { channel, .. } = message
+            {
+                // Whoever asked may have gone.
+                let _ = swarm.behaviour_mut().send_response(channel, answer.clone());
+            }
+        }
+    });
+    (address, own)
+}
+
 impl Hostile {
     fn against(node: &Network) -> Self {
-        let behaviour = request_response::Behaviour::with_codec(
-            RawCodec,
-            [(StreamProtocol::new(PROTOCOL), ProtocolSupport::Outbound)],
-            request_response::Config::default().with_request_timeout(Duration::from_secs(60)),
-        );
-        let swarm = SwarmBuilder::with_new_identity()
-            .with_tokio()
-            .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-            .expect("a transport")
-            .with_behaviour(|_| behaviour)
-            .expect("a behaviour")
-            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
-            .build();
+        let swarm = raw_swarm();
         let target = peer_of(&node.node());
         Self { swarm, target, address: node.listen_addresses().remove(0) }
     }
@@ -298,4 +327,26 @@ async fn a_forged_node_record_is_refused() {
     let answer = Hostile::against(&node).send(framed(&genuine, 0)).await.expect("the genuine one is learned");
     assert_eq!(decode::<Response>(&answer[4..answer.len() - 4]), Ok(Response::Learned { record_count: 1 }));
     assert_eq!(node.topology().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_answers_with_what_is_no_answer_is_found_out() {
+    let found = framed(&encode(&Response::Found), 0).len() - 4;
+    let answers = [
+        ("a header of 4 GiB", u32::MAX.to_le_bytes().to_vec()),
+        ("a payload of 4 GiB", [&framed(&encode(&Response::Found), 0)[..found], &[0xff; 4]].concat()),
+        ("an answer to another question", framed(&encode(&Response::Absent), 0)),
+        ("a payload where none belongs", framed(&encode(&Response::Absent), 9)),
+        ("garbage", framed(b"\xff\xff", 0)),
+    ];
+    for (what, answer) in answers {
+        let (address, liar) = lying_node(answer).await;
+        let (client, _) = launch(client_settings(vec![address])).await;
+        let error = client.joined(Duration::from_secs(1)).await.expect_err("it is no node");
+        assert!(error.to_string().contains("broke the protocol"), "{what}: {error}");
+        until(what, async || client.counters().denials == 1).await;
+        let liar = datamesh_net::node_of(&liar).expect("a key");
+        let call = client.call(liar, Message::bare(Request::Status)).await;
+        assert!(matches!(call, Err(CallError::Unreachable { .. })), "{what}: {call:?}");
+    }
 }
