@@ -28,6 +28,9 @@ use tokio::time::timeout;
 
 use common::{Memory, PATIENCE, client_settings, launch, launch_with, node_settings, resident, until};
 
+/// Held by each test: those that measure memory must be alone in the process.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// What the hostile peer sends: bytes, and whether it then waits with the stream open.
 #[derive(Debug, Clone)]
 enum Raw {
@@ -204,6 +207,7 @@ fn status_request() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stock_request_response_peer_is_answered() {
+    let _alone = ALONE.lock().await;
     let (node, _) = launch(node_settings("a", vec![])).await;
     let mut peer = Hostile::against(&node);
     for _ in 0..3 {
@@ -217,6 +221,7 @@ async fn a_stock_request_response_peer_is_answered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_and_oversized_frames_end_the_connection_and_cost_no_memory() {
+    let _alone = ALONE.lock().await;
     let too_long = u32::try_from(WIRE_HEADER_SIZE_MAX + 1).expect("fits").to_le_bytes().to_vec();
     let frames = [
         ("a header of 4 GiB", u32::MAX.to_le_bytes().to_vec()),
@@ -253,6 +258,7 @@ async fn malformed_and_oversized_frames_end_the_connection_and_cost_no_memory() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_goes_on_is_denied_for_a_while() {
+    let _alone = ALONE.lock().await;
     let mut settings = node_settings("a", vec![]);
     settings.limits.violations = 3;
     settings.limits.denial = Duration::from_secs(2);
@@ -277,6 +283,7 @@ async fn a_peer_that_goes_on_is_denied_for_a_while() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promised_payloads_that_never_come_starve_nobody_else() {
+    let _alone = ALONE.lock().await;
     let memory = Arc::new(Memory::default());
     let (node, _) = launch_with(node_settings("a", vec![]), memory).await;
     let (honest, _) = launch(client_settings(node.listen_addresses())).await;
@@ -302,6 +309,7 @@ async fn promised_payloads_that_never_come_starve_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_node_record_is_refused() {
+    let _alone = ALONE.lock().await;
     let (node, _) = launch(node_settings("a", vec![])).await;
     let identity = Identity::generate().expect("entropy");
     let record = NodeRecord {
@@ -331,6 +339,7 @@ async fn a_forged_node_record_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_answers_with_what_is_no_answer_is_found_out() {
+    let _alone = ALONE.lock().await;
     let found = framed(&encode(&Response::Found), 0).len() - 4;
     let answers = [
         ("a header of 4 GiB", u32::MAX.to_le_bytes().to_vec()),
