@@ -8,7 +8,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use datamesh_store::disk::{Disk, DiskFile};
 
@@ -40,6 +40,32 @@ pub struct Operations {
 #[derive(Debug, Clone)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
+}
+
+/// Where whoever uses the disk waits while it is held.
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    held: bool,
+    waiting: usize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting += 1;
+        self.changed.notify_all();
+        while state.held {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting -= 1;
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -51,6 +77,8 @@ struct State {
     operations: Operations,
     cut_at: Option<u64>,
     failing_syncs: u32,
+    /// Bytes that may yet be written before somebody else has taken the rest.
+    left: Option<u64>,
     next_file: u64,
     files: BTreeMap<u64, FileState>,
     names: BTreeMap<PathBuf, u64>,
@@ -85,6 +113,7 @@ impl SimDisk {
             operations: Operations::default(),
             cut_at: None,
             failing_syncs: 0,
+            left: None,
             next_file: 0,
             files: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -95,13 +124,18 @@ impl SimDisk {
     }
 
     fn of(state: State) -> Self {
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), gate: Arc::default() }
     }
 
     /// Cuts the power in the middle of an operation, so many from now.
     pub fn cut_power_after(&self, operation_count: u64) {
         let mut state = self.state();
         state.cut_at = Some(state.operations.count + operation_count);
+    }
+
+    /// Leaves the power on after all.
+    pub fn keep_power(&self) {
+        self.state().cut_at = None;
     }
 
     /// Whether the power is on.
@@ -117,6 +151,8 @@ impl SimDisk {
         state.cut_power();
         let mut next = state.clone();
         next.powered = true;
+        next.failing_syncs = 0;
+        next.left = None;
         next.locked.clear();
         Self::of(next)
     }
@@ -138,6 +174,35 @@ impl SimDisk {
     /// Lets the files take so many bytes in all.
     pub fn set_capacity(&self, capacity: u64) {
         self.state().capacity = capacity;
+    }
+
+    /// Makes everybody who uses the disk wait, until [`SimDisk::let_go`].
+    pub fn hold(&self) {
+        self.gate.state.lock().unwrap_or_else(PoisonError::into_inner).held = true;
+    }
+
+    /// Waits until somebody waits for the disk to be let go.
+    pub fn await_visitor(&self) {
+        let mut state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.waiting == 0 {
+            state = self.gate.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets those go on who wait.
+    pub fn let_go(&self) {
+        self.gate.state.lock().unwrap_or_else(PoisonError::into_inner).held = false;
+        self.gate.changed.notify_all();
+    }
+
+    /// Lets somebody else take what is free, behind the store's back, once this much has been written.
+    pub fn fill_up_after(&self, size: u64) {
+        self.state().left = Some(size);
+    }
+
+    /// Lets them give it back.
+    pub fn make_room(&self) {
+        self.state().left = None;
     }
 
     /// Flips bits of a file where they lie.
@@ -175,6 +240,12 @@ impl SimDisk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, for those who use the disk as a disk.
+    fn enter(&self) -> MutexGuard<'_, State> {
+        self.gate.pass();
+        self.state()
     }
 
     fn open_file(&self, file: u64) -> Arc<dyn DiskFile> {
@@ -288,11 +359,11 @@ fn set_name(names: &mut BTreeMap<PathBuf, u64>, path: PathBuf, file: Option<u64>
 
 impl Disk for SimDisk {
     fn create_directory(&self, _directory: &Path) -> io::Result<()> {
-        self.state().operate()
+        self.enter().operate()
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = self.state();
+        let mut state = self.enter();
         state.powered()?;
         if state.names.contains_key(path) {
             return Err(ErrorKind::AlreadyExists.into());
@@ -308,7 +379,7 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.state();
+        let state = self.enter();
         state.powered()?;
         let file = state.names.get(path).copied().ok_or(ErrorKind::NotFound)?;
         drop(state);
@@ -316,7 +387,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.enter();
         state.powered()?;
         state.names.remove(path).ok_or(ErrorKind::NotFound)?;
         state.name_changes.push((path.to_owned(), None));
@@ -324,14 +395,14 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        let state = self.state();
+        let state = self.enter();
         state.powered()?;
         let within = state.names.keys().filter(|path| path.parent() == Some(directory));
         Ok(within.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.enter();
         state.operate()?;
         let changes = std::mem::take(&mut state.name_changes);
         let (synced, others) = changes.into_iter().partition(|(path, _)| path.parent() == Some(directory));
@@ -344,13 +415,13 @@ impl Disk for SimDisk {
     }
 
     fn free_space(&self, _directory: &Path) -> io::Result<u64> {
-        let state = self.state();
+        let state = self.enter();
         state.powered()?;
         Ok(state.capacity.saturating_sub(state.size()))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
-        let mut state = self.state();
+        let mut state = self.enter();
         state.powered()?;
         if !state.locked.insert(path.to_owned()) {
             return Err(ErrorKind::WouldBlock.into());
@@ -378,7 +449,7 @@ struct SimFile {
 
 impl SimFile {
     fn with<T>(&self, act: impl FnOnce(&mut State, &mut FileState) -> io::Result<T>) -> io::Result<T> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.enter();
         state.powered()?;
         let mut file = state.files.remove(&self.file).unwrap_or_default();
         let result = act(&mut state, &mut file);
@@ -408,10 +479,13 @@ impl DiskFile for SimFile {
             let seen = u64::try_from(file.seen.len()).expect("memory is finite");
             let free = state.capacity.saturating_sub(state.size()).saturating_sub(seen);
             let room = file.seen.len().saturating_add(usize::try_from(free).unwrap_or(usize::MAX));
-            let fits = room.saturating_sub(offset).min(bytes.len());
+            let left = state.left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+            let fits = room.saturating_sub(offset).min(bytes.len()).min(left);
             let full = fits < bytes.len();
             bytes.truncate(fits);
-            state.operations.written += u64::try_from(fits).expect("memory is finite");
+            let written = u64::try_from(fits).expect("memory is finite");
+            state.operations.written += written;
+            state.left = state.left.map(|left| left - written);
             file.change(Change::Write { offset, bytes });
             if full { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
         })?;

@@ -349,3 +349,117 @@ fn check_of(hasher: &blake3::Hasher) -> [u8; CHECK_SIZE] {
 fn part<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     bytes[offset..offset + N].try_into().expect("as long as asked for")
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use datamesh_core::id::{BlockId, OwnerId};
+    use datamesh_core::lease::{Lease, LeaseTag};
+    use datamesh_core::sign::Signed;
+    use datamesh_core::time::Epoch;
+    use datamesh_core::wire::StoredItem;
+    use ed25519_dalek::SigningKey;
+
+    use super::{
+        Draft, FRAME_SIZE, Frame, Keeping, Lapse, Place, Record, SegmentHeader, StoreKey, name_of_segment,
+        segment_of_name,
+    };
+
+    const KEY: StoreKey = StoreKey([7; 32]);
+    const PLACE: Place = Place { segment: 3, offset: 96 };
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn lapse() -> Draft {
+        let lapse = Lapse { now: Epoch::from_hours(5), before: PLACE };
+        Draft::new(&KEY, PLACE, &Record::Lapse(lapse), Bytes::new())
+    }
+
+    fn item() -> Draft {
+        let item = StoredItem::Block(BlockId::of(b"bytes"));
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let owner = OwnerId::from_bytes(key.verifying_key().to_bytes());
+        let tag = LeaseTag::from_bytes([2; 16]);
+        let lease = Lease { owner, tag, subject: item.subject(), until: Epoch::NEVER };
+        let keeping = Keeping { item, lease: Signed::sign(lease, &key) };
+        Draft::new(&KEY, PLACE, &Record::Item(keeping), Bytes::from_static(b"bytes"))
+    }
+
+    #[test]
+    fn the_format_does_not_drift() {
+        let header = SegmentHeader { segment: 3, previous: Place { segment: 2, offset: 4096 }, key: KEY };
+        let expected = concat!(
+            "646d2d7365676d74",
+            "01000000",
+            "00000000",
+            "0300000000000000",
+            "0200000000000000",
+            "0010000000000000",
+            "0707070707070707070707070707070707070707070707070707070707070707",
+            "e7e0b1f30fe4567e",
+            "00000000000000000000000000000000",
+        );
+        assert_eq!(hex(&header.encode()), expected);
+        let expected = concat!(
+            "646d7263",
+            "04000000",
+            "20000000",
+            "00000000",
+            "3a801c2c4d8fee19",
+            "93833fc393bd7afa",
+            "a2",
+            "636e6f77",
+            "05",
+            "666265666f7265",
+            "a2",
+            "666f6666736574",
+            "1860",
+            "677365676d656e74",
+            "03",
+        );
+        assert_eq!(hex(&lapse().parts().concat()), expected);
+        let record = item().parts().concat();
+        assert_eq!(record.len(), 320);
+        assert_eq!(
+            blake3::hash(&record).to_hex().as_str(),
+            "c28a40289edd2c5b8027a4cb9518273be98235f62d3763942229d0dbe11d3cdc"
+        );
+    }
+
+    #[test]
+    fn a_header_is_read_back_and_no_other_byte_is_taken_for_it() {
+        let header = SegmentHeader { segment: 3, previous: Place { segment: 2, offset: 4096 }, key: KEY };
+        assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));
+        for at in 0..80 {
+            let mut bytes = header.encode();
+            bytes[at] ^= 1;
+            assert!(SegmentHeader::decode(&bytes).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_frame_counts_only_where_it_was_written_and_under_its_key() {
+        let bytes: [u8; FRAME_SIZE] = lapse().parts().concat()[..FRAME_SIZE].try_into().expect("a frame");
+        assert!(Frame::decode(&bytes, &KEY, PLACE).is_some());
+        assert!(Frame::decode(&bytes, &StoreKey([8; 32]), PLACE).is_none());
+        assert!(Frame::decode(&bytes, &KEY, Place { offset: 128, ..PLACE }).is_none());
+        assert!(Frame::decode(&bytes, &KEY, Place { segment: 4, ..PLACE }).is_none());
+        for at in 0..FRAME_SIZE {
+            let mut rotten = bytes;
+            rotten[at] ^= 1;
+            assert!(Frame::decode(&rotten, &KEY, PLACE).is_none(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_segment_is_found_by_its_name_and_by_no_other() {
+        assert_eq!(segment_of_name(&name_of_segment(0xabc)), Some(0xabc));
+        for other in
+            ["index", "segment-", "segment-abc", "segment-0000000000000ABC", "segment-0000000000000abc~"]
+        {
+            assert_eq!(segment_of_name(other), None, "{other}");
+        }
+    }
+}

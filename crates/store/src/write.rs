@@ -391,6 +391,7 @@ impl Writer {
 
     /// Removes a segment that nothing refers to any more, neither in the index nor in the index's last checkpoint.
     fn remove_segment(&mut self, segment: u64) -> Result<(), GroupError> {
+        self.cut_predecessor(segment).map_err(GroupError::Read)?;
         self.shared.close_file(segment);
         let removed = match self.shared.disk.remove(&self.shared.path_of_segment(segment)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -407,6 +408,21 @@ impl Writer {
         let changed = tables.finish(applied)?;
         commit(transaction, Commit::Cheap)?;
         self.publish_fill(Some(changed));
+        Ok(())
+    }
+
+    /// Cuts off for good what the segment before this one has behind its synced records. Nobody says any more where they
+    /// end once this one is gone.
+    fn cut_predecessor(&self, segment: u64) -> io::Result<()> {
+        let mut bytes = [0; SEGMENT_HEADER_SIZE];
+        self.shared.file(segment)?.read_exact_at(&mut bytes, 0)?;
+        let header = SegmentHeader::decode(&bytes)
+            .map_err(|_| io::Error::new(ErrorKind::InvalidData, "the segment's header is damaged"))?;
+        if self.segments.contains_key(&header.previous.segment) {
+            let file = self.shared.file(header.previous.segment)?;
+            file.set_size(header.previous.offset)?;
+            file.sync_data()?;
+        }
         Ok(())
     }
 

@@ -220,7 +220,7 @@ fn a_closed_store_says_so_and_leaves_nothing_to_replay() {
     let item = block(&payload);
     block_on(store.store(item.clone(), lease(&item, 1, NEVER), payload.clone())).expect("stores");
     block_on(store.close()).expect("closes");
-    let late = block_on(store.store(item.clone(), lease(&item, 2, NEVER), payload.clone()));
+    let late = block_on(store.store(item.clone(), lease(&item, 2, NEVER), payload));
     assert_eq!(late, Err(ItemsError::Closed));
     drop(store);
     assert_eq!(open(directory.path()).expect("opens again").recovery(), Default::default());

@@ -1,0 +1,235 @@
+//! Bytes change where they lie: what is still good is kept, and what isn't is never served.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use datamesh_core::time::Epoch;
+use datamesh_core::wire::StoredItem;
+use datamesh_engine::world::{Items, ItemsError};
+use datamesh_store::{OpenError, Store, StoreSettings};
+use futures::executor::block_on;
+
+use crate::support::{block, bytes, id, lease, open, open_with, release, settings};
+
+const NEVER: Epoch = Epoch::NEVER;
+const ITEMS: u64 = 30;
+
+fn first_segment(directory: &Path) -> PathBuf {
+    directory.join("segment-0000000000000001")
+}
+
+fn put(store: &Store, payload: &Bytes, tag: u8) -> Result<(), ItemsError> {
+    block_on(store.store(block(payload), lease(&block(payload), tag, NEVER), payload.clone()))
+}
+
+/// A closed store of some items, and the hash of its index.
+fn filled(directory: &Path) -> (Vec<Bytes>, [u8; 32]) {
+    let payloads: Vec<Bytes> = (0..ITEMS).map(|seed| bytes(seed, 4000)).collect();
+    let store = open(directory).expect("opens");
+    for payload in &payloads {
+        put(&store, payload, 1).expect("stores");
+    }
+    assert_eq!(block_on(store.release(release(2))), Ok(0));
+    let digest = block_on(store.index_digest()).expect("reads");
+    block_on(store.close()).expect("closes");
+    (payloads, digest)
+}
+
+/// Flips bits of the byte at an offset, counted from where this pattern first is.
+fn rot(file: &Path, pattern: &[u8], offset: usize) {
+    let mut content = fs::read(file).expect("reads");
+    let at = content.windows(pattern.len()).position(|window| window == pattern).expect("is there");
+    content[at + offset] ^= 0x55;
+    fs::write(file, content).expect("writes");
+}
+
+fn held(store: &Store, payloads: &[Bytes]) -> usize {
+    let held = |payload: &&Bytes| match block_on(store.fetch(id(&block(payload)), 0, None)) {
+        Ok(Some(fetched)) => {
+            assert_eq!(&&fetched, payload);
+            true
+        }
+        Ok(None) => false,
+        Err(error) => panic!("{error}"),
+    };
+    payloads.iter().filter(held).count()
+}
+
+#[test]
+fn a_rotten_index_is_made_anew_and_is_the_same() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (payloads, digest) = filled(directory.path());
+    let index = directory.path().join("index");
+    let good = fs::read(&index).expect("reads");
+    // Bytes all over the file, and every mention of one item: which of them still count, redb knows.
+    let used: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
+    let spread = (0..30).map(|flip| used[used.len() * flip / 30]);
+    let item = id(&block(&payloads[3]));
+    let mentions =
+        good.windows(32).enumerate().filter(|(_, window)| window == item.hash()).map(|(at, _)| at + 5);
+    let mut rebuilt = 0;
+    for at in spread.chain(mentions) {
+        let mut rotten = good.clone();
+        rotten[at] ^= 0x41;
+        fs::write(&index, rotten).expect("writes");
+        let store = open(directory.path()).expect("opens");
+        rebuilt += usize::from(store.recovery().index_rebuilt);
+        assert_eq!(block_on(store.index_digest()), Ok(digest), "byte {at}");
+        assert_eq!(held(&store, &payloads), payloads.len());
+    }
+    // It has three rows: for the item, for its lease, and for its lease under its tag.
+    assert!(rebuilt >= 3, "{rebuilt} flips were noticed");
+    fs::write(&index, b"no index at all").expect("writes");
+    assert_eq!(block_on(open(directory.path()).expect("opens").index_digest()), Ok(digest));
+}
+
+#[test]
+fn a_rotten_item_is_not_served_and_can_be_stored_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (payloads, _) = filled(directory.path());
+    rot(&first_segment(directory.path()), &payloads[7], 1234);
+    let store = open(directory.path()).expect("opens");
+    let item = id(&block(&payloads[7]));
+    assert_eq!(block_on(store.fetch(item, 0, None)), Err(ItemsError::Rotten(item)));
+    // The writer has forgotten it before it answers anything that was asked after.
+    assert_eq!(put(&store, &bytes(1000, 10), 1), Ok(()));
+    assert_eq!(block_on(store.has(vec![item])), Ok(vec![false]));
+    assert_eq!(put(&store, &payloads[7], 3), Ok(()));
+    assert_eq!(held(&store, &payloads), payloads.len());
+    let digest = block_on(store.index_digest());
+    drop(store);
+    fs::remove_file(directory.path().join("index")).expect("is there");
+    assert_eq!(block_on(open(directory.path()).expect("opens again").index_digest()), digest);
+}
+
+#[test]
+fn a_rotten_frame_costs_its_own_record_only() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (payloads, _) = filled(directory.path());
+    let segment = first_segment(directory.path());
+    let frames: Vec<usize> = fs::read(&segment)
+        .expect("reads")
+        .windows(4)
+        .enumerate()
+        .filter_map(|(at, window)| (window == b"dmrc").then_some(at))
+        .collect();
+    assert_eq!(frames.len(), payloads.len() + 1);
+    let mut content = fs::read(&segment).expect("reads");
+    content[frames[10] + 9] ^= 0x55;
+    fs::write(&segment, content).expect("writes");
+    fs::remove_file(directory.path().join("index")).expect("is there");
+    let store = open(directory.path()).expect("opens");
+    assert!(store.recovery().gap_size > 4000, "{:?}", store.recovery());
+    assert_eq!(held(&store, &payloads), payloads.len() - 1);
+    assert_eq!(put(&store, &payloads[10], 1), Ok(()));
+    assert_eq!(held(&store, &payloads), payloads.len());
+}
+
+#[test]
+fn no_payload_can_pose_as_records() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (payloads, _) = filled(directory.path());
+    let segment = first_segment(directory.path());
+    // A stranger stores a copy of a whole segment, release included; then the frame before it rots.
+    let forged: Bytes = fs::read(&segment).expect("reads").into();
+    let store = open(directory.path()).expect("opens");
+    assert_eq!(block_on(store.release(release(9))), Ok(0));
+    put(&store, &forged, 3).expect("stores");
+    let more: Vec<Bytes> = (100..105).map(|seed| bytes(seed, 500)).collect();
+    for payload in &more {
+        put(&store, payload, 3).expect("stores");
+    }
+    drop(store);
+    let content = fs::read(&segment).expect("reads");
+    let at = (0..content.len()).rfind(|at| content[*at..].starts_with(&forged)).expect("is there");
+    let frame = content[..at].windows(4).rposition(|window| window == b"dmrc").expect("is there");
+    let mut rotten = content;
+    rotten[frame + 4] ^= 0x01;
+    fs::write(&segment, rotten).expect("writes");
+    fs::remove_file(directory.path().join("index")).expect("is there");
+    let store = open(directory.path()).expect("opens");
+    assert_eq!(store.recovery().replayed_count, ITEMS + 2 + 5);
+    assert_eq!(held(&store, &payloads), payloads.len());
+    assert_eq!(held(&store, &more), more.len());
+}
+
+#[test]
+fn a_tail_that_is_torn_anywhere_is_cut_off() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (payloads, _) = filled(directory.path());
+    let segment = first_segment(directory.path());
+    let whole = fs::read(&segment).expect("reads");
+    let frame = whole.windows(4).rposition(|window| window == b"dmrc").expect("is there");
+    let release_size = whole.len() - frame;
+    let item_size = (frame - 96) / payloads.len();
+    for cut in [1, 31, 32, 33, 300, 4000, 4321, 9000, whole.len() - 97, whole.len() - 96] {
+        fs::write(&segment, &whole[..whole.len() - cut]).expect("writes");
+        let _ = fs::remove_file(directory.path().join("index"));
+        let store = open(directory.path()).expect("opens");
+        let count = held(&store, &payloads);
+        // The release is the last record.
+        let lost = cut.saturating_sub(release_size).div_ceil(item_size);
+        assert_eq!(count, payloads.len() - lost, "{cut}");
+        put(&store, &bytes(1000, 10), 1).expect("stores");
+        drop(store);
+        assert_eq!(held(&open(directory.path()).expect("opens again"), &payloads), count);
+    }
+}
+
+#[test]
+fn a_damaged_segment_header_is_survived_where_another_has_the_key() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let small = StoreSettings { segment_size: 30_000, ..settings() };
+    let payloads: Vec<Bytes> = (0..ITEMS).map(|seed| bytes(seed, 4000)).collect();
+    let store = open_with(directory.path(), small).expect("opens");
+    payloads.iter().for_each(|payload| put(&store, payload, 1).expect("stores"));
+    let digest = block_on(store.index_digest()).expect("reads");
+    drop(store);
+    rot(&first_segment(directory.path()), b"dm-segmt", 50);
+    fs::remove_file(directory.path().join("index")).expect("is there");
+    let store = open_with(directory.path(), small).expect("opens");
+    assert_eq!(block_on(store.index_digest()), Ok(digest));
+    assert_eq!(held(&store, &payloads), payloads.len());
+    let problems = block_on(store.verify_quick()).expect("reads").problems;
+    assert_eq!(problems, ["segment-0000000000000001: its header is damaged"]);
+}
+
+#[test]
+fn without_any_header_nothing_is_guessed_and_nothing_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    filled(directory.path());
+    let segment = first_segment(directory.path());
+    rot(&segment, b"dm-segmt", 50);
+    let size = fs::metadata(&segment).expect("is there").len();
+    assert!(matches!(open(directory.path()), Err(OpenError::Unreadable(path)) if path == segment));
+    assert_eq!(fs::metadata(&segment).expect("is there").len(), size);
+}
+
+#[test]
+fn a_segment_of_a_newer_program_is_refused_by_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    filled(directory.path());
+    let segment = first_segment(directory.path());
+    let mut content = fs::read(&segment).expect("reads");
+    content[8] = 2;
+    let check = blake3::hash(&content[..72]);
+    content[72..80].copy_from_slice(&check.as_bytes()[..8]);
+    fs::write(&segment, content).expect("writes");
+    let error = open(directory.path()).map(|_| ()).expect_err("is refused");
+    assert!(matches!(error, OpenError::Version { version: 2, .. }), "{error}");
+    assert!(error.to_string().contains("newer program"), "{error}");
+}
+
+#[test]
+fn an_item_that_is_none_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path()).expect("opens");
+    let payload = bytes(1, 100);
+    let StoredItem::Shard { stripe, .. } = support::shard(&payload, 1) else { panic!("a shard") };
+    let item = StoredItem::Shard { index: 3, stripe };
+    let stored = block_on(store.store(item.clone(), lease(&item, 1, NEVER), payload));
+    assert!(matches!(stored, Err(ItemsError::Disk(_))), "{stored:?}");
+}
