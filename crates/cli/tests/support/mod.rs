@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// How long anything here may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Whether the long form was asked for (`cargo xtask acceptance`).
-pub fn full_scale() -> bool {
+pub(crate) fn full_scale() -> bool {
     std::env::var("DATAMESH_TEST_SCALE").is_ok_and(|scale| scale == "full")
 }
 
 /// One figure for every run and another for the long form.
-pub fn scaled<T>(short: T, full: T) -> T {
+pub(crate) fn scaled<T>(short: T, full: T) -> T {
     if full_scale() { full } else { short }
 }
 
 /// The program under test.
-pub fn datamesh(home: &Path) -> Command {
+pub(crate) fn datamesh(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_datamesh"));
     command
         .arg("--home")
@@ -37,7 +37,7 @@ pub fn datamesh(home: &Path) -> Command {
 }
 
 /// Runs a client command to its end.
-pub fn run(home: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn run(home: &Path, arguments: &[&str]) -> Output {
     let mut command = datamesh(home);
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().expect("the program starts");
@@ -45,7 +45,7 @@ pub fn run(home: &Path, arguments: &[&str]) -> Output {
 }
 
 /// Runs a client command that must succeed, and returns the JSON objects that it printed.
-pub fn json(home: &Path, arguments: &[&str]) -> Vec<Value> {
+pub(crate) fn json(home: &Path, arguments: &[&str]) -> Vec<Value> {
     let arguments: Vec<&str> = ["--json"].iter().chain(arguments).copied().collect();
     let output = run(home, &arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -53,7 +53,7 @@ pub fn json(home: &Path, arguments: &[&str]) -> Vec<Value> {
 }
 
 /// Runs a client command that must fail with this code, and returns the error that it printed.
-pub fn failure(home: &Path, arguments: &[&str], code: i32) -> Value {
+pub(crate) fn failure(home: &Path, arguments: &[&str], code: i32) -> Value {
     let arguments: Vec<&str> = ["--json"].iter().chain(arguments).copied().collect();
     let output = run(home, &arguments);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
@@ -62,17 +62,17 @@ pub fn failure(home: &Path, arguments: &[&str], code: i32) -> Value {
 }
 
 /// The JSON objects of an output, one a line.
-pub fn json_lines(bytes: &[u8]) -> Vec<Value> {
+pub(crate) fn json_lines(bytes: &[u8]) -> Vec<Value> {
     text(bytes).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// An output as text.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Waits for a process, and kills it when it takes longer than anything here may.
-pub fn wait_with_output(mut child: Child, what: &[&str]) -> Output {
+pub(crate) fn wait_with_output(mut child: Child, what: &[&str]) -> Output {
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
     let deadline = Instant::now() + PATIENCE;
@@ -100,15 +100,15 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>
 }
 
 /// One node process and where it keeps its things.
-pub struct Node {
+pub(crate) struct Node {
     /// Its home, which outlives the process.
-    pub home: PathBuf,
+    pub(crate) home: PathBuf,
     /// Its peer id.
-    pub peer_id: String,
+    pub(crate) peer_id: String,
     /// A full multiaddress of it.
-    pub address: String,
+    pub(crate) address: String,
     /// The process; `None` once killed.
-    pub child: Option<Child>,
+    pub(crate) child: Option<Child>,
     arguments: Vec<String>,
 }
 
@@ -120,7 +120,7 @@ impl Node {
     }
 
     /// Starts the process (again) and waits until it says that it serves.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         fs::create_dir_all(&self.home).expect("a home can be made");
         let log = fs::File::options()
@@ -146,7 +146,7 @@ impl Node {
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("a child can be killed");
             child.wait().expect("a child can be waited for");
@@ -154,7 +154,7 @@ impl Node {
     }
 
     /// Its process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
 }
@@ -166,18 +166,18 @@ impl Drop for Node {
 }
 
 /// A mesh of processes, and a client's home.
-pub struct Mesh {
+pub(crate) struct Mesh {
     /// The bootstrap node first.
-    pub nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
     /// The client's home, which has joined the mesh.
-    pub client: PathBuf,
+    pub(crate) client: PathBuf,
     directory: tempfile::TempDir,
 }
 
 impl Mesh {
     /// Starts a bootstrap node and as many more that the mesh has `node_count`, each a failure domain of its own, and waits
     /// until a client sees all of them.
-    pub fn start(node_count: usize) -> Self {
+    pub(crate) fn start(node_count: usize) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let home = |number: usize| directory.path().join(format!("node-{number}"));
         let own = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -206,12 +206,12 @@ impl Mesh {
     }
 
     /// A path beside the homes.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Waits until the client's view of the mesh has this many reachable nodes.
-    pub fn wait_for_nodes(&self, node_count: usize) {
+    pub(crate) fn wait_for_nodes(&self, node_count: usize) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let health = json(&self.client, &["health"]);
@@ -226,11 +226,11 @@ impl Mesh {
 }
 
 /// A generator of test bytes and choices, the same for the same seed (SplitMix64).
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -239,12 +239,12 @@ impl Random {
     }
 
     /// A number below a bound.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
     /// Random bytes.
-    pub fn bytes(&mut self, size: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, size: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(size + 8);
         while bytes.len() < size {
             bytes.extend_from_slice(&self.next().to_le_bytes());
@@ -254,7 +254,7 @@ impl Random {
     }
 
     /// Writes a file of random bytes.
-    pub fn file(&mut self, path: &Path, size: u64) {
+    pub(crate) fn file(&mut self, path: &Path, size: u64) {
         let mut file = fs::File::create(path).expect("a file can be made");
         let mut left = size;
         while left > 0 {
@@ -267,7 +267,7 @@ impl Random {
 }
 
 /// Whether two files have the same bytes, without holding them in memory.
-pub fn same_bytes(left: &Path, right: &Path) -> bool {
+pub(crate) fn same_bytes(left: &Path, right: &Path) -> bool {
     let open = |path: &Path| BufReader::with_capacity(1 << 20, fs::File::open(path).expect("it opens"));
     let (mut left, mut right) = (open(left), open(right));
     loop {
@@ -285,7 +285,7 @@ pub fn same_bytes(left: &Path, right: &Path) -> bool {
 }
 
 /// Every file below a folder, relative to it, in order.
-pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(current) = folders.pop() {
@@ -303,6 +303,6 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The text of a JSON field.
-pub fn field<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(crate) fn field<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("no text `{name}` in {value}"))
 }
