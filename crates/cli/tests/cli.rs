@@ -159,12 +159,27 @@ fn example(path: &[&str]) -> Value {
     serde_json::from_str(example.trim()).unwrap_or_else(|error| panic!("{path:?}: {error}"))
 }
 
-fn same_shape(found: &Value, example: &Value, what: &[&str]) {
-    let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
-    assert_eq!(keys(found), keys(example), "{what:?}");
-    for (name, value) in example.as_object().expect("an object") {
-        let same = std::mem::discriminant(value) == std::mem::discriminant(&found[name]);
-        assert!(same || value.is_null() || found[name].is_null(), "{what:?}: {name} is {}", found[name]);
+/// Whether both have the same fields of the same kinds, as deep as the example goes. What may be `null`, or a list without
+/// entries, shows its fields elsewhere.
+fn same_shape(found: &Value, example: &Value, what: &str) {
+    match (found, example) {
+        (Value::Object(found), Value::Object(example)) if what.ends_with("metadata") => {
+            assert!(found.values().chain(example.values()).all(Value::is_string), "{what}");
+        }
+        (Value::Object(found), Value::Object(example)) => {
+            let names = |object: &serde_json::Map<String, Value>| object.keys().cloned().collect::<Vec<_>>();
+            assert_eq!(names(found), names(example), "{what}");
+            for (name, value) in example {
+                same_shape(&found[name], value, &format!("{what}.{name}"));
+            }
+        }
+        (Value::Array(found), Value::Array(example)) => {
+            for entry in found {
+                same_shape(entry, &example[0], what);
+            }
+        }
+        (Value::Null, _) | (_, Value::Null) => {}
+        _ => assert_eq!(std::mem::discriminant(found), std::mem::discriminant(example), "{what} is {found}"),
     }
 }
 
@@ -192,15 +207,58 @@ fn json_results_have_the_shape_that_the_help_shows() {
         let results = json(&home, &words);
         assert!(!results.is_empty(), "{words:?}");
         for result in &results {
-            same_shape(result, &example(command), &words);
+            same_shape(result, &example(command), &words.join(" "));
         }
     }
     same_shape(
         &json(&home, &["config", "set", "put.mode", "dedup"])[0],
         &example(&["config", "set"]),
-        &["set"],
+        "config set",
     );
-    same_shape(&json(&home, &["completions", "bash"])[0], &example(&["completions"]), &["completions"]);
+    same_shape(&json(&home, &["completions", "bash"])[0], &example(&["completions"]), "completions");
+}
+
+#[test]
+fn json_results_about_objects_have_the_shape_that_the_help_shows() {
+    let (directory, home) = desk();
+    let file = directory.path().join("file");
+    fs::write(&file, vec![7; 300_000]).expect("written");
+    let (file, out) = (file.to_str().expect("UTF-8"), directory.path().join("out"));
+    let out = out.to_str().expect("UTF-8");
+    let commands: [&[&str]; 10] = [
+        &["put", "--name", "x", "--type", "text/plain", "--meta", "a=b", "--compression", "none", file],
+        &["list"],
+        &["stats"],
+        &["info", "x"],
+        &["get", "x", out],
+        &["verify", "x"],
+        &["repair", "x"],
+        &["peers"],
+        &["health"],
+        &["delete", "x"],
+    ];
+    for words in commands {
+        let results = json(&home, words);
+        assert!(!results.is_empty(), "{words:?}");
+        for result in &results {
+            same_shape(result, &example(&words[..1]), words[0]);
+        }
+    }
+}
+
+#[test]
+fn every_command_shows_its_json() {
+    fn check(command: &Command, path: &str) {
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            let path = format!("{path} {}", below.get_name());
+            if below.get_subcommands().next().is_none() {
+                let help = below.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.starts_with(examples::HEAD), "{path} has no example");
+            }
+            check(below, &path);
+        }
+    }
+    check(&Args::command(), "datamesh");
 }
 
 #[test]

@@ -131,10 +131,14 @@ fn settings(text: &mut String) {
     );
     text.push_str("| setting | is | value | default | variable |\n|---|---|---|---|---|\n");
     for definition in DEFINITIONS {
-        let default = if definition.default.is_empty() { "none" } else { definition.default };
+        let default = if definition.default.is_empty() {
+            "none".to_owned()
+        } else {
+            format!("`{}`", definition.default)
+        };
         let _ = writeln!(
             text,
-            "| `{}` | {} | {} | `{default}` | `{}` |",
+            "| `{}` | {} | {} | {default} | `{}` |",
             definition.key,
             definition.about(),
             definition.form,

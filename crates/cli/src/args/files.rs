@@ -6,10 +6,12 @@ use clap::Args;
 use datamesh_node::keyring::Recipient;
 use datamesh_node::settings::Override;
 
+use crate::args::json;
 use crate::args::value::{ByteRange, Metadata, setting};
 
 /// Arguments of `put`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::PUT)]
 pub struct PutArgs {
     /// Files, or with -r folders; `-` is standard input
     #[arg(required = true, value_name = "PATH")]
@@ -54,6 +56,7 @@ impl PutArgs {
 
 /// Arguments of `get`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::GET)]
 pub struct GetArgs {
     /// Id of the object, or its name in the catalog
     #[arg(value_name = "ID|NAME")]
@@ -74,10 +77,12 @@ pub struct GetArgs {
 
 /// Arguments of `list`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::ENTRY)]
 pub struct ListArgs {}
 
 /// Arguments of `info`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::INFO)]
 pub struct InfoArgs {
     /// Id of the object, or its name in the catalog
     #[arg(value_name = "ID|NAME")]
@@ -86,10 +91,12 @@ pub struct InfoArgs {
 
 /// Arguments of `stats`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::STATS)]
 pub struct StatsArgs {}
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::HEALTH_OF_OBJECT)]
 pub struct VerifyArgs {
     /// Id of the object, or its name in the catalog
     #[arg(value_name = "ID|NAME")]
@@ -101,6 +108,7 @@ pub struct VerifyArgs {
 
 /// Arguments of `repair`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::REPAIR)]
 pub struct RepairArgs {
     /// Id of the object, or its name in the catalog [default: every object of the catalog]
     #[arg(value_name = "ID|NAME")]
@@ -109,6 +117,7 @@ pub struct RepairArgs {
 
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::DELETE)]
 pub struct DeleteArgs {
     /// Id of the object, or its name in the catalog
     #[arg(value_name = "ID|NAME")]

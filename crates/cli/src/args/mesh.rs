@@ -129,14 +129,17 @@ pub enum NetworksCommand {
 
 /// Arguments of `peers`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::PEER)]
 pub struct PeersArgs {}
 
 /// Arguments of `health`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::HEALTH)]
 pub struct HealthArgs {}
 
 /// Arguments of `up`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::UP)]
 pub struct UpArgs {
     /// How many nodes, 1 to 64
     #[arg(long, value_name = "COUNT", default_value_t = 6, value_parser = value_parser!(u8).range(1..=i64::from(UP_NODES_MAX)))]
@@ -148,6 +151,7 @@ pub struct UpArgs {
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::DEMO)]
 pub struct DemoArgs {
     /// File to put [default: 256 MiB of random bytes]
     pub file: Option<PathBuf>,
@@ -155,6 +159,7 @@ pub struct DemoArgs {
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
+#[command(after_long_help = json::STAGE)]
 pub struct BenchArgs {
     /// Bytes to measure with
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
