@@ -31,6 +31,8 @@ const FORMAT_VERSION: u64 = 1;
 const APPLIED_SEGMENT: &str = "applied segment";
 const APPLIED_OFFSET: &str = "applied offset";
 const FORMAT: &str = "format";
+/// 1 while records are being replayed: then there may be items without a lease and leases without an item.
+const UNSWEPT: &str = "unswept";
 
 const ITEMS: TableDefinition<'_, &ItemKey, ItemTuple> = TableDefinition::new("items");
 const LEASES: TableDefinition<'_, &LeaseKey, RecordTuple> = TableDefinition::new("leases by item");
@@ -137,6 +139,11 @@ impl Index {
         let segment = self.meta(APPLIED_SEGMENT)?.unwrap_or_default();
         let offset = self.meta(APPLIED_OFFSET)?.unwrap_or_default();
         Ok(Place { segment, offset })
+    }
+
+    /// Whether a replay was begun and not ended.
+    pub(crate) fn is_unswept(&self) -> IndexResult<bool> {
+        Ok(self.meta(UNSWEPT)?.unwrap_or_default() == 1)
     }
 
     fn meta(&self, name: &str) -> IndexResult<Option<u64>> {

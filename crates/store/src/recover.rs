@@ -216,7 +216,9 @@ fn settle(index: &Index, survey: &Survey, end: Place) -> Result<BTreeMap<u64, Se
     if let Some((segment, last)) = survey.files.last_key_value() {
         tables.set_segment_size(*segment, last.end)?;
     }
-    tables.sweep()?;
+    if index.is_unswept()? {
+        tables.sweep()?;
+    }
     tables.finish(end)?;
     commit(transaction, Commit::Checkpoint)?;
     Ok(index.segments()?.into_iter().collect())
@@ -279,6 +281,9 @@ impl Replay<'_> {
                     apply(&mut tables, place, &frame, &record, Unleased::Await)?;
                 }
             }
+        }
+        if reached.is_some() {
+            tables.need_sweep()?;
         }
         tables.finish(scan.at())?;
         commit(transaction, Commit::Cheap)?;

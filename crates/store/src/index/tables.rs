@@ -9,7 +9,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use crate::index::rows::{ItemKey, LeaseKey, LeaseRow, PutKey, keys_from};
 use crate::index::{
     APPLIED_OFFSET, APPLIED_SEGMENT, ENDS, ITEMS, IndexResult, ItemRow, LAPSES, LEASES, META, PUTS, RELEASES,
-    RecordRow, SEGMENTS, SegmentUsage,
+    RecordRow, SEGMENTS, SegmentUsage, UNSWEPT,
 };
 use crate::segment::{ALIGNMENT, Lapse, Place};
 
@@ -280,8 +280,15 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
+    /// Notes that records are being replayed: the index must be swept in the end, if not by this process then by the next.
+    pub(crate) fn need_sweep(&mut self) -> IndexResult<()> {
+        self.meta.insert(UNSWEPT, 1)?;
+        Ok(())
+    }
+
     /// Drops items without a lease and leases without an item, once all records have been replayed.
     pub(crate) fn sweep(&mut self) -> IndexResult<()> {
+        self.meta.insert(UNSWEPT, 0)?;
         let mut last: Option<ItemKey> = None;
         loop {
             let from = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
