@@ -38,6 +38,12 @@ impl Interrupt {
         (sender, Self(receiver))
     }
 
+    /// Whether the program should stop.
+    #[must_use]
+    pub fn is_wished(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Completes once the program should stop; at once if that is so already.
     ///
     /// # Cancel safety
@@ -65,7 +71,7 @@ impl Context {
         Ok(Self {
             home,
             network: arguments.network.clone(),
-            passwords: PasswordSource::new(arguments.password_file.clone()),
+            passwords: PasswordSource::new(arguments.password_file.clone(), interrupt.clone()),
             password: OnceLock::new(),
             interrupt,
         })

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ fn files(mesh: &Mesh, random: &mut Random) -> Vec<PathBuf> {
     files
 }
 
-fn usual_duration(mesh: &Mesh, file: &PathBuf) -> Duration {
+fn usual_duration(mesh: &Mesh, file: &Path) -> Duration {
     let started = Instant::now();
     json(&mesh.client, &["put", file.to_str().expect("UTF-8")]);
     started.elapsed()
@@ -76,9 +76,9 @@ fn no_acknowledged_object_is_lost_when_storage_nodes_are_killed() {
         }
         let put = json_lines(&output.stdout).remove(0);
         if field(&put, "acknowledged") == "whole" {
-            whole += 1
+            whole += 1;
         } else {
-            degraded += 1
+            degraded += 1;
         }
         acknowledged.objects.push((field(&put, "object").to_owned(), file.clone()));
     }

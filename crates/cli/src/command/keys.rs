@@ -158,7 +158,7 @@ fn export(args: &KeysExportArgs, context: &Context, ui: &Ui) -> Result<(), Comma
 }
 
 fn import(args: &KeysImportArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
-    let secret = ui.secret(args.file.as_deref(), "Secret: ")?;
+    let secret = context.passwords().secret(ui, args.file.as_deref(), "Secret: ")?;
     let identity: Identity = secret.parse()?;
     let keyring = Keyring::load(context.home())?;
     let name = args.name.clone().unwrap_or_else(|| free_name(&keyring));

@@ -1,29 +1,37 @@
 //! Passwords and secrets: from a file, the environment, or the terminal without showing them; never from arguments.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::command::CommandError;
+use crate::context::Interrupt;
 use crate::exit::Exit;
 use crate::ui::Ui;
 
 const VARIABLE: &str = "DATAMESH_PASSWORD";
+/// How often whoever waits for the terminal looks whether the program should stop.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 const SECRET_SIZE_MAX: u64 = 64 * 1024;
 
 /// Where passwords come from, in this order: the file that was named, the environment, the terminal.
 #[derive(Debug, Clone)]
 pub struct PasswordSource {
     file: Option<PathBuf>,
+    interrupt: Interrupt,
 }
 
 impl PasswordSource {
-    /// From this file if there is one.
+    /// From this file if there is one. The wish to stop ends the asking at a terminal.
     #[must_use]
-    pub const fn new(file: Option<PathBuf>) -> Self {
-        Self { file }
+    pub const fn new(file: Option<PathBuf>, interrupt: Interrupt) -> Self {
+        Self { file, interrupt }
     }
 
     /// The password of what exists.
@@ -33,7 +41,7 @@ impl PasswordSource {
     pub fn existing(&self, ui: &Ui, name: &str) -> Result<Zeroizing<String>, CommandError> {
         match self.given()? {
             Some(password) => Ok(password),
-            None => ui.ask_secret(&format!("Password of {name}: ")),
+            None => self.ask(ui, &format!("Password of {name}: ")),
         }
     }
 
@@ -45,8 +53,8 @@ impl PasswordSource {
         let password = match self.given()? {
             Some(password) => password,
             None => {
-                let password = ui.ask_secret(&format!("New password of {name}: "))?;
-                let again = ui.ask_secret("The same again: ")?;
+                let password = self.ask(ui, &format!("New password of {name}: "))?;
+                let again = self.ask(ui, "The same again: ")?;
                 if password != again {
                     return Err(CommandError::new(Exit::Usage, "the two passwords differ"));
                 }
@@ -57,6 +65,48 @@ impl PasswordSource {
             return Err(CommandError::new(Exit::Usage, "the password is empty"));
         }
         Ok(password)
+    }
+
+    /// A secret other than a password: from a file, from standard input if that is `-`, or from the terminal if there is
+    /// none.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn secret(
+        &self,
+        ui: &Ui,
+        path: Option<&Path>,
+        prompt: &str,
+    ) -> Result<Zeroizing<String>, CommandError> {
+        let text = match path {
+            Some(path) => read_secret(path)?,
+            None => self.ask(ui, prompt)?,
+        };
+        Ok(Zeroizing::new(text.trim().to_owned()))
+    }
+
+    fn ask(&self, ui: &Ui, prompt: &str) -> Result<Zeroizing<String>, CommandError> {
+        let Ok(_mode) = TerminalMode::save() else {
+            let error =
+                CommandError::new(Exit::Denied, "a password is needed, and there is no terminal to ask at");
+            return Err(error.hint(format!("set {VARIABLE} or --password-file")));
+        };
+        // Nothing but a line wakes whoever reads the terminal, so that is another thread, which the program ends without.
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let prompt = prompt.to_owned();
+        ui.bars.suspend(|| {
+            thread::spawn(move || sender.send(rpassword::prompt_password(prompt).map(Zeroizing::new)));
+            loop {
+                match receiver.recv_timeout(LOOK_EVERY) {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => break,
+                    Ok(Err(error)) => return Err(CommandError::io("the terminal can't be read", error)),
+                    Err(mpsc::RecvTimeoutError::Timeout) if !self.interrupt.is_wished() => {}
+                    Err(_) => break,
+                }
+            }
+            Err(CommandError::interrupted())
+        })
     }
 
     fn given(&self) -> Result<Option<Zeroizing<String>>, CommandError> {
@@ -92,29 +142,23 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>, CommandError> {
     Ok(text)
 }
 
-impl Ui {
-    /// A secret from a file, from standard input if that is `-`, or from the terminal if there is none.
-    ///
-    /// # Errors
-    /// When it can't be had.
-    pub fn secret(&self, path: Option<&Path>, prompt: &str) -> Result<Zeroizing<String>, CommandError> {
-        let text = match path {
-            Some(path) => read_secret(path)?,
-            None => self.ask_secret(prompt)?,
-        };
-        Ok(Zeroizing::new(text.trim().to_owned()))
-    }
+/// The terminal's mode, which comes back however the asking ends.
+struct TerminalMode {
+    terminal: File,
+    mode: Termios,
+}
 
-    fn ask_secret(&self, prompt: &str) -> Result<Zeroizing<String>, CommandError> {
-        if !io::stderr().is_terminal() && !io::stdin().is_terminal() {
-            let error =
-                CommandError::new(Exit::Denied, "a password is needed, and there is no terminal to ask at");
-            return Err(error.hint(format!("set {VARIABLE} or --password-file")));
-        }
-        let asked = self.bars.suspend(|| rpassword::prompt_password(prompt));
-        asked.map(Zeroizing::new).map_err(|error| match error.kind() {
-            io::ErrorKind::Interrupted => CommandError::interrupted(),
-            _ => CommandError::io("the terminal can't be read", error),
-        })
+impl TerminalMode {
+    fn save() -> io::Result<Self> {
+        let terminal = File::open("/dev/tty")?;
+        let mode = tcgetattr(&terminal)?;
+        Ok(Self { terminal, mode })
+    }
+}
+
+impl Drop for TerminalMode {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no mode.
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.mode);
     }
 }

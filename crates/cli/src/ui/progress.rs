@@ -10,6 +10,8 @@ use crate::ui::format::{duration, printable};
 use crate::ui::{Format, Ui, Verbosity};
 
 const REDRAW: Duration = Duration::from_millis(200);
+/// Characters of a label that are shown, so that a bar fits a line.
+const LABEL_LENGTH_MAX: usize = 24;
 const WITH_TOTAL: &str =
     "{msg} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {left} left";
 const WITHOUT_TOTAL: &str = "{msg} {binary_bytes}, {binary_bytes_per_sec}";
@@ -42,7 +44,12 @@ impl Ui {
 impl Progress {
     /// What is being done.
     pub fn label(&self, label: &str) {
-        self.bar.set_message(printable(label).into_owned());
+        let label = printable(label);
+        let shown = match label.char_indices().nth(LABEL_LENGTH_MAX) {
+            Some((end, _)) => format!("{}…", &label[..end]),
+            None => label.into_owned(),
+        };
+        self.bar.set_message(shown);
     }
 
     /// How much there is to do, bytes.
