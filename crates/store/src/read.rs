@@ -126,11 +126,20 @@ fn descriptions_of(shared: &Shared, item: ItemId, leases_max: usize) -> Result<V
         let mut descriptions: Vec<(LeaseRow, Description)> = Vec::new();
         for (lease, place) in leases {
             let same = descriptions.last_mut().filter(|(first, _)| first.subject == lease.subject);
+            if same.as_ref().is_some_and(|(_, description)| description.leases.len() >= leases_max) {
+                continue;
+            }
+            let Keeping { item, lease: signed } = match keeping_at(shared, place) {
+                // One rotten lease hides neither the others nor the items behind it.
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    tracing::error!(segment = place.segment, offset = place.offset, "lease is rotten");
+                    continue;
+                }
+                read => read?,
+            };
             match same {
-                Some((_, description)) if description.leases.len() >= leases_max => {}
-                Some((_, description)) => description.leases.push(keeping_at(shared, place)?.lease),
+                Some((_, description)) => description.leases.push(signed),
                 None => {
-                    let Keeping { item, lease: signed } = keeping_at(shared, place)?;
                     let description = Description { item, size: row.payload_size, leases: vec![signed] };
                     descriptions.push((lease, description));
                 }

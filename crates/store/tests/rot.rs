@@ -157,6 +157,19 @@ fn no_payload_can_pose_as_records() {
 }
 
 #[test]
+fn a_rotten_lease_hides_no_other_item_and_no_bytes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (payloads, _) = filled(directory.path());
+    // The header of the fourth record: the items are stored one by one, in this order.
+    let item = id(&block(&payloads[3]));
+    rot(&first_segment(directory.path()), item.hash(), 0);
+    let store = open(directory.path()).expect("opens");
+    assert_eq!(block_on(store.list(None, 100)).expect("reads").len(), payloads.len() - 1);
+    assert_eq!(block_on(store.describe(item)), Ok(None));
+    assert_eq!(held(&store, &payloads), payloads.len());
+}
+
+#[test]
 fn a_tail_that_is_torn_anywhere_is_cut_off() {
     let directory = tempfile::tempdir().expect("a directory");
     let (payloads, _) = filled(directory.path());
