@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +20,8 @@ use datamesh_core::scheme::{Mode, Scheme};
 use datamesh_core::sign::Signed;
 use datamesh_core::time::{Epoch, Timestamp};
 use datamesh_core::wire::StoredItem;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::future::{Either, pending, select};
+use futures::stream::{self, FuturesUnordered, Stream, StreamExt, TryStreamExt};
 
 use crate::budget::{MemoryBudget, Share};
 use crate::place::{Wholeness, wholeness};
@@ -27,9 +29,6 @@ use crate::progress::{Event, Observer};
 use crate::source::Chunks;
 use crate::transfer::{Failure, Transfer, TransferSettings};
 use crate::world::{Source, World};
-
-/// Manifest blocks under way at once.
-const BLOCKS_IN_FLIGHT: usize = 4;
 
 /// What is to be put, and how.
 pub struct PutOrder {
@@ -244,25 +243,51 @@ impl<'a> Putting<'a> {
             };
             Ok(Some((self.with_share(index, chunk).await, (chunks, index + 1))))
         });
-        let mut tally = Tally::NOTHING;
-        {
+        let tally = {
             let cuts = stream::iter([Ok(first)]).chain(rest);
             let in_flight = self.transfer.settings.stripes_in_flight;
             let stripes = cuts.map_ok(|cut| self.put_chunk(cut)).try_buffered(in_flight);
-            let blocks = stripes
-                .and_then(|(stripe, entry, stored)| {
-                    tally = Tally { stripe_count: tally.stripe_count + 1, ..tally.add(stored) };
-                    let blocks = manifest.push(stripe, entry).map_err(PutError::from);
-                    async move { Ok(stream::iter(blocks?.into_iter().map(Ok))) }
-                })
-                .try_flatten();
-            let sent = blocks.map_ok(|block| self.send_block(block)).try_buffer_unordered(BLOCKS_IN_FLIGHT);
-            let sent: Vec<Stored> = sent.try_collect().await?;
-            tally = sent.into_iter().fold(tally, Tally::add);
-        }
+            self.collect(pin!(stripes), &mut manifest).await?
+        };
         let (size, digest) = chunks.total();
         let finished = manifest.finish(&self.details(size, digest))?;
         self.send_finished(finished, Tally { size, ..tally }).await
+    }
+
+    /// Lists the stripes in the manifest, and sends its blocks as they fill up. Stripes and blocks are polled together at all
+    /// times: they share the network's memory, so that those which wait must never keep the others from giving some back.
+    async fn collect(
+        &self,
+        mut stripes: impl Stream<Item = Result<(Stripe, ChunkEntry, Stored), PutError>> + Unpin,
+        manifest: &mut ManifestWriter,
+    ) -> Result<Tally, PutError> {
+        let mut tally = Tally::NOTHING;
+        let mut blocks = FuturesUnordered::new();
+        loop {
+            let next = {
+                let sent =
+                    pin!(async { if let Some(sent) = blocks.next().await { sent } else { pending().await } });
+                match select(stripes.next(), sent).await {
+                    Either::Left((stripe, _)) => Either::Left(stripe),
+                    Either::Right((sent, _)) => Either::Right(sent),
+                }
+            };
+            match next {
+                Either::Left(Some(stripe)) => {
+                    let (stripe, entry, stored) = stripe?;
+                    tally = Tally { stripe_count: tally.stripe_count + 1, ..tally.add(stored) };
+                    blocks.extend(
+                        manifest.push(stripe, entry)?.into_iter().map(|block| self.send_block(block)),
+                    );
+                }
+                Either::Left(None) => break,
+                Either::Right(sent) => tally = tally.add(sent?),
+            }
+        }
+        while let Some(sent) = blocks.next().await {
+            tally = tally.add(sent?);
+        }
+        Ok(tally)
     }
 
     /// Waits until there is memory for a chunk, its sealed form and its shards.

@@ -67,13 +67,18 @@ impl SystemCompute {
 impl Compute for SystemCompute {
     fn run(&self, job: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
         let processors = Arc::clone(&self.processors);
-        async move {
+        // A task of its own takes the processor: were it given to a future that nobody polls for now, because what would poll
+        // it waits for a processor too, nobody would ever move.
+        let task = tokio::spawn(async move {
             let permit = processors.acquire_owned().await.expect("nobody closes the semaphore");
             let run = move || {
                 job();
                 drop(permit);
             };
-            if let Err(error) = tokio::task::spawn_blocking(run).await
+            tokio::task::spawn_blocking(run).await
+        });
+        async move {
+            if let Err(error) = task.await.flatten()
                 && error.is_panic()
             {
                 std::panic::resume_unwind(error.into_panic());
@@ -96,6 +101,18 @@ mod tests {
         let compute: Arc<dyn Compute> = Arc::new(SystemCompute::all());
         let sums = (0..100_u64).map(|number| compute.output(move || (0..=number).sum::<u64>()));
         assert_eq!(futures::future::join_all(sums).await[99], 4950);
+    }
+
+    #[tokio::test]
+    async fn a_job_gets_a_processor_though_those_before_it_are_not_polled() {
+        let compute: Arc<dyn Compute> = Arc::new(SystemCompute::all());
+        let mut waiting: Vec<_> = (0..100).map(|_| compute.run(Box::new(|| {}))).collect();
+        for job in &mut waiting {
+            let _ = futures::poll!(job);
+        }
+        let last = compute.output(|| 7);
+        let patience = std::time::Duration::from_secs(20);
+        assert_eq!(tokio::time::timeout(patience, last).await.expect("it is not held up"), 7);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Spreads items over nodes: each to its own, or, where that one fails, to one that steps in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -21,6 +21,8 @@ struct Duty<'a> {
 }
 
 struct Taken {
+    /// Intended holders that were given nothing, because there are fewer items than holders.
+    idle: VecDeque<NodeId>,
     in_use: BTreeSet<NodeId>,
     ruled_out: BTreeSet<NodeId>,
 }
@@ -33,7 +35,8 @@ impl Duty<'_> {
             taken.in_use.remove(&node);
             taken.ruled_out.insert(node);
         }
-        let next = self.holders.stand_in(&taken.in_use, &taken.ruled_out)?;
+        let next = taken.idle.pop_front();
+        let next = next.or_else(|| self.holders.stand_in(&taken.in_use, &taken.ruled_out))?;
         taken.in_use.insert(next);
         Some(next)
     }
@@ -57,10 +60,15 @@ impl Transfer {
     ) -> Placement {
         let mut placement = Placement::empty(items.len());
         let own: Vec<NodeId> = holders.intended().filter(|node| !held.contains(node)).collect();
-        let in_use = own.iter().take(items.len()).chain(held).copied().collect();
-        let duty = Duty { holders, taken: Mutex::new(Taken { in_use, ruled_out: BTreeSet::new() }) };
+        let (busy, idle) = own.split_at(items.len().min(own.len()));
+        let taken = Taken {
+            idle: idle.iter().copied().collect(),
+            in_use: busy.iter().chain(held).copied().collect(),
+            ruled_out: BTreeSet::new(),
+        };
+        let duty = Duty { holders, taken: Mutex::new(taken) };
         let stores = items.into_iter().enumerate().map(|(index, (item, bytes))| {
-            let first = own.get(index).copied();
+            let first = busy.get(index).copied();
             self.store_somewhere(first, &duty, item, lease, bytes)
         });
         for (index, holder) in join_all(stores).await.into_iter().enumerate() {

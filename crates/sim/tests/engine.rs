@@ -1,0 +1,407 @@
+//! The engine under faults: what was put comes back, or a typed error does; never other bytes, never a hang.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use datamesh_codec::keys::Identity;
+use datamesh_core::id::{NodeId, ObjectId};
+use datamesh_core::manifest::Kind;
+use datamesh_core::scheme::{Chunking, Cipher, Compression, Mode, Redundancy, Scheme};
+use datamesh_core::time::Epoch;
+use datamesh_core::topology::FailureDomain;
+use datamesh_engine::get::{DigestCheck, GetError, Reading};
+use datamesh_engine::health::{Depth, inspect};
+use datamesh_engine::place::Wholeness;
+use datamesh_engine::progress::Unobserved;
+use datamesh_engine::put::{Put, PutError, PutOrder, put};
+use datamesh_engine::repair::repair;
+use datamesh_engine::transfer::TransferSettings;
+use datamesh_engine::world::{Sink, Source, World};
+use datamesh_node::serve::Server;
+use datamesh_sim::fault::{Fault, Plan, Schedule};
+use datamesh_sim::items::MemoryItems;
+use datamesh_sim::network::{Answer, CallKind, Link};
+use datamesh_sim::world::SimWorld;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+/// Whoever puts and gets; not a node.
+const CLIENT: u64 = 1000;
+/// Longer than any deadline of an operation on a few stripes adds up to: past it, something hangs.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+struct Mesh {
+    sim: SimWorld,
+    world: World,
+    nodes: Vec<NodeId>,
+    items: BTreeMap<NodeId, Arc<MemoryItems>>,
+    owner: Arc<Identity>,
+}
+
+impl Mesh {
+    fn new(sim: SimWorld, node_count: u64) -> Self {
+        let client = NodeId::from_bytes(sim.key(CLIENT).verifying_key().to_bytes());
+        let world = sim.world_of(client);
+        let owner = Arc::new(Identity::from_seed(&[9; 32]));
+        let mut mesh = Self { sim, world, nodes: Vec::new(), items: BTreeMap::new(), owner };
+        for number in 0..node_count {
+            mesh.add_node(number);
+        }
+        mesh
+    }
+
+    fn add_node(&mut self, number: u64) {
+        let key = self.sim.key(number);
+        let record = self.sim.record(&key, FailureDomain::alone(&format!("host {number}")), 1 << 40);
+        let items = Arc::new(MemoryItems::new(1 << 40));
+        let server = Server::new(key, items.clone(), self.sim.clock(), self.sim.compute());
+        let answer: Answer = Arc::new(move |_, request| {
+            let server = server.clone();
+            async move { server.answer(request).await }.boxed()
+        });
+        self.nodes.push(record.node);
+        self.items.insert(record.node, items);
+        self.sim.network().add_node(record, answer);
+    }
+
+    fn inject(&self, node_index: usize, fault: Fault) {
+        self.sim.network().inject(&self.nodes[node_index], fault);
+    }
+
+    fn mend_all(&self) {
+        for node in &self.nodes {
+            self.sim.network().set_faults(node, vec![]);
+        }
+    }
+
+    async fn put(&self, bytes: &[u8], redundancy: &str) -> Result<Put, PutError> {
+        let scheme = Scheme {
+            mode: Mode::Sealed,
+            chunking: Chunking::Fixed,
+            compression: Compression::None,
+            cipher: Cipher::Aes256Gcm,
+            redundancy: redundancy.parse().expect("a redundancy"),
+        };
+        let order = PutOrder {
+            scheme,
+            name: "object".into(),
+            kind: Kind::File,
+            media_type: None,
+            metadata: BTreeMap::new(),
+            expected_size: None,
+            owner: self.owner.clone(),
+            recipients: vec![],
+            until: Epoch::NEVER,
+        };
+        let mut source = Memory(Bytes::copy_from_slice(bytes));
+        let putting =
+            put(&self.world, TransferSettings::default(), Arc::new(Unobserved), &mut source, &order);
+        self.in_time(putting).await
+    }
+
+    async fn get(&self, object: ObjectId) -> Result<Vec<u8>, GetError> {
+        let getting = async {
+            let owner = [Identity::from_seed(self.owner.seed())];
+            let settings = TransferSettings::default();
+            let reading = Reading::open(&self.world, settings, Arc::new(Unobserved), object, &owner).await?;
+            let mut sink = Kept(Vec::new());
+            reading.copy(None, DigestCheck::Check, &mut sink).await?;
+            Ok(sink.0)
+        };
+        self.in_time(getting).await
+    }
+
+    async fn score(&self, object: ObjectId) -> f64 {
+        let settings = TransferSettings::default();
+        let inspecting = inspect(&self.world, settings, Arc::new(Unobserved), object, Depth::Bytes);
+        self.in_time(inspecting).await.expect("the manifest is there").score()
+    }
+
+    async fn repair(&self, object: ObjectId) -> u64 {
+        let repairing = repair(&self.world, TransferSettings::default(), Arc::new(Unobserved), object);
+        let repaired = self.in_time(repairing).await.expect("it can be repaired");
+        assert_eq!(repaired.unplaced, 0);
+        repaired.shards_repaired
+    }
+
+    /// Whatever is done ends in time.
+    async fn in_time<T>(&self, doing: impl Future<Output = T>) -> T {
+        let doing = std::pin::pin!(doing);
+        match futures::future::select(doing, self.world.clock.sleep(PATIENCE)).await {
+            futures::future::Either::Left((done, _)) => done,
+            futures::future::Either::Right(_) => panic!("it hangs"),
+        }
+    }
+}
+
+struct Memory(Bytes);
+
+impl Source for Memory {
+    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
+        let count = buffer.len().min(self.0.len());
+        buffer[..count].copy_from_slice(&self.0.split_to(count));
+        async move { Ok(count) }.boxed()
+    }
+}
+
+struct Kept(Vec<u8>);
+
+impl Sink for Kept {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        self.0.extend_from_slice(&bytes);
+        async { Ok(()) }.boxed()
+    }
+}
+
+fn noise(seed: u64, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Every set of at most two of six.
+fn small_sets() -> Vec<Vec<usize>> {
+    let pairs = (0..6).flat_map(|one| (one + 1..6).map(move |other| vec![one, other]));
+    std::iter::once(vec![]).chain((0..6).map(|one| vec![one])).chain(pairs).collect()
+}
+
+#[test]
+fn a_put_survives_any_m_lost_nodes_and_no_more() {
+    SimWorld::run(1, Link::default(), async |sim| {
+        let mesh = Mesh::new(sim, 6);
+        let bytes = noise(1, 3_500_000);
+        let done = mesh.put(&bytes, "4+2").await.expect("acknowledged");
+        assert_eq!(done.acknowledged, Wholeness::Whole);
+        for lost in small_sets() {
+            for node in &lost {
+                mesh.inject(*node, Fault::Down);
+            }
+            assert_eq!(mesh.get(done.object).await.expect("enough are left"), bytes, "{lost:?}");
+            mesh.mend_all();
+        }
+        for node in [0, 2, 4] {
+            mesh.inject(node, Fault::Down);
+        }
+        let error = mesh.get(done.object).await.expect_err("three of six are too many");
+        let typed = matches!(error, GetError::TooFewShards { .. } | GetError::NotFound { .. });
+        assert!(typed, "{error}");
+    });
+}
+
+#[test]
+fn liars_stallers_and_boasters_cost_their_own_work_only() {
+    for fault in [Fault::Lying, Fault::Stalled, Fault::Boasting, Fault::Slow(Duration::from_secs(20))] {
+        SimWorld::run(2, Link::default(), async |sim| {
+            let mesh = Mesh::new(sim, 6);
+            let bytes = noise(2, 2_500_000);
+            let done = mesh.put(&bytes, "4+2").await.expect("acknowledged");
+            for pair in [[0, 1], [2, 5], [3, 4]] {
+                for node in pair {
+                    mesh.inject(node, fault);
+                }
+                let started = mesh.world.clock.elapsed();
+                assert_eq!(
+                    mesh.get(done.object).await.expect("four are honest"),
+                    bytes,
+                    "{fault:?} {pair:?}"
+                );
+                let took = mesh.world.clock.elapsed() - started;
+                assert!(took < Duration::from_secs(15), "{fault:?} {pair:?} held it up for {took:?}");
+                mesh.mend_all();
+            }
+        });
+    }
+}
+
+#[test]
+fn an_acknowledgement_says_what_was_reached() {
+    SimWorld::run(3, Link::default(), async |sim| {
+        let mut mesh = Mesh::new(sim, 6);
+        let bytes = noise(3, 2_500_000);
+        mesh.inject(3, Fault::Down);
+        let done = mesh.put(&bytes, "4+2").await.expect("five nodes are enough to be degraded");
+        assert_eq!(done.acknowledged, Wholeness::Degraded);
+        assert!(done.failures.contains_key(&mesh.nodes[3]), "{:?}", done.failures);
+
+        mesh.inject(4, Fault::Down);
+        let error = mesh.put(&bytes, "4+2").await.expect_err("four nodes are too few");
+        let PutError::NotEnoughNodes { placed, needed, failures, .. } = error else { panic!("{error}") };
+        assert_eq!((placed, needed), (4, 5));
+        assert_eq!(failures.into_keys().collect::<Vec<_>>(), {
+            let mut down = vec![mesh.nodes[3], mesh.nodes[4]];
+            down.sort();
+            down
+        });
+
+        for number in 6..9 {
+            mesh.add_node(number);
+        }
+        let handed_on = mesh.put(&bytes, "4+2").await.expect("others step in");
+        assert_eq!(handed_on.acknowledged, Wholeness::Whole);
+        assert_eq!(mesh.get(handed_on.object).await.expect("found where it was handed to"), bytes);
+    });
+}
+
+#[test]
+fn a_full_node_is_stepped_in_for_and_a_full_mesh_is_an_error() {
+    SimWorld::run(4, Link::default(), async |sim| {
+        let mesh = Mesh::new(sim, 8);
+        let bytes = noise(4, 1_500_000);
+        mesh.inject(0, Fault::Full);
+        mesh.inject(1, Fault::Full);
+        let done = mesh.put(&bytes, "4+2").await.expect("six have room");
+        assert_eq!(done.acknowledged, Wholeness::Whole);
+        for node in 2..8 {
+            mesh.inject(node, Fault::Full);
+        }
+        let error = mesh.put(&bytes, "4+2").await.expect_err("nobody has room");
+        assert!(matches!(error, PutError::NotEnoughNodes { placed: 0, .. }), "{error}");
+        assert_eq!(mesh.get(done.object).await.expect("reads go on"), bytes);
+    });
+}
+
+#[test]
+fn repair_makes_an_object_whole_on_new_nodes_without_a_key() {
+    for redundancy in ["4+2", "1+2"] {
+        SimWorld::run(5, Link::default(), async |sim| {
+            let mut mesh = Mesh::new(sim, 6);
+            let bytes = noise(5, 3_500_000);
+            let done = mesh.put(&bytes, redundancy).await.expect("acknowledged");
+            assert_eq!(mesh.score(done.object).await, 1.0);
+            for node in [1, 4] {
+                mesh.inject(node, Fault::Down);
+            }
+            assert!(mesh.score(done.object).await < 1.0);
+            mesh.add_node(6);
+            mesh.add_node(7);
+            assert!(mesh.repair(done.object).await > 0);
+            assert_eq!(mesh.score(done.object).await, 1.0, "{redundancy}");
+            assert_eq!(mesh.repair(done.object).await, 0, "there is nothing left to do");
+            for node in [0, 2] {
+                mesh.inject(node, Fault::Down);
+            }
+            assert_eq!(mesh.get(done.object).await.expect("two more may fail"), bytes, "{redundancy}");
+        });
+    }
+}
+
+#[test]
+fn a_shard_lost_or_rotten_on_a_disk_is_found_and_made_again() {
+    SimWorld::run(6, Link::default(), async |sim| {
+        let mesh = Mesh::new(sim, 6);
+        let bytes = noise(6, 1_500_000);
+        let done = mesh.put(&bytes, "4+2").await.expect("acknowledged");
+        let items = &mesh.items[&mesh.nodes[2]];
+        for item in items.ids() {
+            items.lose(item);
+        }
+        assert_eq!(mesh.get(done.object).await.expect("five are whole"), bytes);
+        assert!(mesh.score(done.object).await < 1.0);
+        assert!(mesh.repair(done.object).await > 0);
+        assert_eq!(mesh.score(done.object).await, 1.0);
+    });
+}
+
+#[test]
+fn a_get_asks_for_k_shards_a_stripe_and_no_more_while_all_is_well() {
+    SimWorld::run(7, Link::default(), async |sim| {
+        let mesh = Mesh::new(sim, 6);
+        let bytes = noise(7, 4 << 20);
+        let done = mesh.put(&bytes, "4+2").await.expect("acknowledged");
+        let before = mesh.sim.network().counts(CallKind::Fetch).calls;
+        mesh.get(done.object).await.expect("all is well");
+        let fetches = mesh.sim.network().counts(CallKind::Fetch).calls - before;
+        assert_eq!(done.stripe_count, 4);
+        // Four shards of each of four stripes, the root and the one leaf.
+        assert_eq!(fetches, 4 * 4 + 2);
+    });
+}
+
+#[test]
+fn under_faults_that_come_and_go_every_read_is_right_or_a_typed_error() {
+    let (mut acknowledged, mut refused, mut read, mut failed) = (0, 0, 0, 0);
+    for seed in 0..60 {
+        let link = Link { loss_percent: 2, ..Link::default() };
+        SimWorld::run(seed, link, async |sim| {
+            let mesh = Mesh::new(sim, 8);
+            let bytes = noise(seed, 2_200_000);
+            let plan = Plan {
+                nodes: mesh.nodes.clone(),
+                faulty_max: 3,
+                faults: vec![
+                    Fault::Down,
+                    Fault::Stalled,
+                    Fault::Lying,
+                    Fault::Boasting,
+                    Fault::Full,
+                    Fault::Slow(Duration::from_secs(3)),
+                    Fault::DiesAfter(5),
+                ],
+                pause_max: Duration::from_secs(2),
+                change_count: 40,
+            };
+            let schedule = Schedule::draw(seed, &plan);
+            let network = mesh.sim.network().clone();
+            let work = async {
+                let done = mesh.put(&bytes, "4+2").await;
+                let Ok(done) = done else {
+                    refused += 1;
+                    return;
+                };
+                acknowledged += 1;
+                match mesh.get(done.object).await {
+                    Ok(got) => {
+                        assert_eq!(got, bytes, "seed {seed}: wrong bytes");
+                        read += 1;
+                    }
+                    Err(_) => failed += 1,
+                }
+                mesh.mend_all();
+                assert_eq!(
+                    mesh.get(done.object).await.expect("all nodes are back"),
+                    bytes,
+                    "seed {seed}: lost"
+                );
+            };
+            let mut work = std::pin::pin!(work.fuse());
+            let faults = async {
+                network.carry_out(&schedule).await;
+                std::future::pending::<()>().await;
+            };
+            futures::future::select(&mut work, std::pin::pin!(faults)).await;
+        });
+    }
+    println!(
+        "60 seeds: {acknowledged} puts acknowledged, {refused} refused; under faults {read} reads right, {failed} typed \
+         errors; all acknowledged came back once the nodes did"
+    );
+    assert!(acknowledged > 20 && read > 10, "{acknowledged} {read}");
+}
+
+#[test]
+fn an_object_of_the_smallest_and_the_oddest_redundancy_comes_back() {
+    SimWorld::run(8, Link::default(), async |sim| {
+        let mesh = Mesh::new(sim, 12);
+        for redundancy in ["1+1", "1+0", "2+1", "7+5", "3+9"] {
+            let parsed: Redundancy = redundancy.parse().expect("a redundancy");
+            for size in [0, 1, 70_000, 1_200_000] {
+                let bytes = noise(8, size);
+                let done = mesh.put(&bytes, redundancy).await.expect("twelve nodes hold it");
+                assert_eq!(done.acknowledged, Wholeness::Whole, "{redundancy}");
+                let lost = parsed.parity_count();
+                for node in 0..lost.min(parsed.manifest_replica_count_min()) {
+                    mesh.inject(node, Fault::Down);
+                }
+                assert_eq!(
+                    mesh.get(done.object).await.expect("enough are left"),
+                    bytes,
+                    "{redundancy} {size}"
+                );
+                mesh.mend_all();
+            }
+        }
+    });
+}
