@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -311,9 +311,9 @@ fn a_get_asks_for_k_shards_a_stripe_and_no_more_while_all_is_well() {
         let mesh = Mesh::new(sim, 6);
         let bytes = noise(7, 4 << 20);
         let done = mesh.put(&bytes, "4+2").await.expect("acknowledged");
-        let before = mesh.sim.network().counts(CallKind::Fetch).calls;
+        let before = mesh.sim.network().counts(CallKind::Fetch).made;
         mesh.get(done.object).await.expect("all is well");
-        let fetches = mesh.sim.network().counts(CallKind::Fetch).calls - before;
+        let fetches = mesh.sim.network().counts(CallKind::Fetch).made - before;
         assert_eq!(done.stripe_count, 4);
         // Four shards of each of four stripes, the root and the one leaf.
         assert_eq!(fetches, 4 * 4 + 2);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use datamesh_core::id::NodeId;
+use datamesh_core::scheme::Redundancy;
 use datamesh_core::wire::Refusal;
 use datamesh_engine::WalkError;
 use datamesh_engine::get::GetError;
@@ -93,12 +94,17 @@ impl From<GetError> for CommandError {
     }
 }
 
-/// What it means that nobody has the root of an object: there is none, or those who have it don't answer.
+/// What it means that nobody has the root of an object: there is none, or too many nodes that may have it don't answer.
 fn missing(asked: &GatherError) -> (Exit, &'static str) {
-    if asked.failures.len() < asked.asked.len() {
-        (Exit::NotFound, "is it on another network? datamesh list shows where things were put")
-    } else {
+    let silent_count = asked.failures.len();
+    // What was put whole has a root on more nodes than its scheme may lose.
+    let bearable = Redundancy::largest_for(asked.asked.len()).map_or(0, Redundancy::parity_count);
+    if silent_count == asked.asked.len() {
         (Exit::Unreachable, "none of the nodes answers; datamesh peers shows them")
+    } else if silent_count > bearable {
+        (Exit::NotEnough, "bring the nodes back that do not answer: they may have it")
+    } else {
+        (Exit::NotFound, "is it on another network? datamesh list shows where things were put")
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use bytes::{Buf, Bytes};
 use datamesh_engine::world::{Sink, Source};
@@ -12,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::partial::{partial_path, refuse_taken, settle};
-use super::{Existing, STEP};
+use super::{Existing, STEP, blocking};
 
 /// Steps that may wait between the archive and the engine.
 const STEPS_WAITING_MAX: usize = 4;
@@ -108,11 +109,11 @@ pub struct FolderSink {
     partial: PathBuf,
     existing: Existing,
     steps: Option<mpsc::Sender<Bytes>>,
-    unpacking: Option<JoinHandle<io::Result<()>>>,
+    unpacking: Option<thread::JoinHandle<io::Result<()>>>,
 }
 
 impl FolderSink {
-    /// Begins a folder beside its final place. Call it within the runtime.
+    /// Begins a folder beside its final place.
     ///
     /// # Errors
     /// When the final name is taken and to be kept, or the partial folder can't be made.
@@ -122,7 +123,7 @@ impl FolderSink {
         fs::create_dir(&partial)?;
         let (sender, steps) = mpsc::channel(STEPS_WAITING_MAX);
         let target = partial.clone();
-        let unpacking = tokio::task::spawn_blocking(move || unpack(steps, &target));
+        let unpacking = thread::spawn(move || unpack(steps, &target));
         let path = path.to_owned();
         Ok(Self { path, partial, existing, steps: Some(sender), unpacking: Some(unpacking) })
     }
@@ -135,29 +136,37 @@ impl FolderSink {
     /// # Cancel safety
     /// When dropped, the folder is under its final name or gone.
     pub async fn finish(mut self) -> io::Result<()> {
-        self.steps = None;
-        if let Some(unpacking) = self.unpacking.take() {
-            unpacking.await.map_err(io::Error::other)??;
-        }
+        self.unpacked().await?;
         let (partial, path, existing) = (self.partial.clone(), self.path.clone(), self.existing);
-        super::blocking(move || settle(&partial, &path, existing)).await
+        blocking(move || settle(&partial, &path, existing)).await
     }
+
+    /// Waits until what was written is unpacked, and says whether that went well.
+    async fn unpacked(&mut self) -> io::Result<()> {
+        self.steps = None;
+        match self.unpacking.take() {
+            Some(unpacking) => blocking(move || unpacking.join().map_err(|_| panicked())?).await,
+            None => Err(io::Error::other("an earlier write failed")),
+        }
+    }
+}
+
+fn panicked() -> io::Error {
+    io::Error::other("the archive's reader panicked")
 }
 
 impl Sink for FolderSink {
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
         async move {
-            let steps = self.steps.as_ref().expect("a sink is written before it is finished");
+            let Some(steps) = &self.steps else {
+                return Err(io::Error::other("an earlier write failed"));
+            };
             if bytes.is_empty() || steps.send(bytes).await.is_ok() {
                 return Ok(());
             }
-            // The unpacking has ended early; it knows why.
-            match self.unpacking.take() {
-                Some(unpacking) => unpacking.await.map_err(io::Error::other)??,
-                None => return Err(io::Error::other("an earlier write failed")),
-            }
-            // An archive may be followed by padding that its reader doesn't ask for.
-            Ok(())
+            // The unpacking reads to the end unless it fails.
+            self.unpacked().await?;
+            Err(io::Error::other("the unpacking ended early"))
         }
         .boxed()
     }
@@ -166,6 +175,10 @@ impl Sink for FolderSink {
 impl Drop for FolderSink {
     fn drop(&mut self) {
         self.steps = None;
+        if let Some(unpacking) = self.unpacking.take() {
+            // It ends at once, with an archive that breaks off; were it left alone, it would go on in a removed folder.
+            let _ = unpacking.join();
+        }
         // After `finish` it is not there any more, and a partial folder that can't be removed harms nobody.
         let _ = fs::remove_dir_all(&self.partial);
     }
