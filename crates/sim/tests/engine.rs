@@ -97,31 +97,32 @@ impl Mesh {
             until: Epoch::NEVER,
         };
         let mut source = Memory(Bytes::copy_from_slice(bytes));
-        let putting =
-            put(&self.world, TransferSettings::default(), Arc::new(Unobserved), &mut source, &order);
+        let settings = TransferSettings::default();
+        let putting = Box::pin(put(&self.world, settings, Arc::new(Unobserved), &mut source, &order));
         self.in_time(putting).await
     }
 
     async fn get(&self, object: ObjectId) -> Result<Vec<u8>, GetError> {
-        let getting = async {
+        let getting = Box::pin(async {
             let owner = [Identity::from_seed(self.owner.seed())];
             let settings = TransferSettings::default();
             let reading = Reading::open(&self.world, settings, Arc::new(Unobserved), object, &owner).await?;
             let mut sink = Kept(Vec::new());
             reading.copy(None, DigestCheck::Check, &mut sink).await?;
             Ok(sink.0)
-        };
+        });
         self.in_time(getting).await
     }
 
     async fn score(&self, object: ObjectId) -> f64 {
         let settings = TransferSettings::default();
-        let inspecting = inspect(&self.world, settings, Arc::new(Unobserved), object, Depth::Bytes);
+        let inspecting = Box::pin(inspect(&self.world, settings, Arc::new(Unobserved), object, Depth::Bytes));
         self.in_time(inspecting).await.expect("the manifest is there").score()
     }
 
     async fn repair(&self, object: ObjectId) -> u64 {
-        let repairing = repair(&self.world, TransferSettings::default(), Arc::new(Unobserved), object);
+        let settings = TransferSettings::default();
+        let repairing = Box::pin(repair(&self.world, settings, Arc::new(Unobserved), object));
         let repaired = self.in_time(repairing).await.expect("it can be repaired");
         assert_eq!(repaired.unplaced, 0);
         repaired.shards_repaired
