@@ -208,7 +208,9 @@ impl Reading {
         });
         let entries = leaves.map_ok(|leaf| stream::iter(leaf.into_iter().map(Ok))).try_flatten();
         let in_flight = self.transfer.settings.stripes_in_flight;
-        let chunks = entries.map_ok(|entry| self.chunk(entry, wanted)).try_buffered(in_flight);
+        // Memory is given out in the order in which it is given back: chunks are written in their order.
+        let shares = entries.and_then(|entry| async move { Ok((self.share(&entry).await, entry)) });
+        let chunks = shares.map_ok(|(share, entry)| self.chunk(entry, share, wanted)).try_buffered(in_flight);
         let mut chunks = std::pin::pin!(chunks);
         let mut written = 0;
         while let Some(plain) = chunks.next().await {
@@ -238,11 +240,15 @@ impl Reading {
         Ok(None)
     }
 
-    /// Fetches, unstripes, opens and decompresses one chunk.
-    async fn chunk(&self, entry: StripeEntry, wanted: &Range<u64>) -> Result<Plain, GetError> {
+    /// Waits until there is memory for a chunk: its shards, the sealed chunk they make, and the plaintext.
+    async fn share(&self, entry: &StripeEntry) -> Share {
         let size = usize::try_from(entry.chunk.size).expect("a chunk fits memory");
-        // Its shards, the sealed chunk they make, and the plaintext.
-        let share = self.memory.take(2 * entry.stripe.sealed_size() + size).await;
+        self.memory.take(2 * entry.stripe.sealed_size() + size).await
+    }
+
+    /// Fetches, unstripes, opens and decompresses one chunk.
+    async fn chunk(&self, entry: StripeEntry, share: Share, wanted: &Range<u64>) -> Result<Plain, GetError> {
+        let size = usize::try_from(entry.chunk.size).expect("a chunk fits memory");
         let (stripe, chunk) = (entry.chunk_index, entry.chunk_index);
         let shards = self.transfer.gather(&entry.stripe).await;
         let shards = shards.map_err(|source| GetError::TooFewShards { stripe, source })?;

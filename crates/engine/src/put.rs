@@ -16,7 +16,7 @@ use datamesh_core::id::{ID_SIZE, NodeId, ObjectId};
 use datamesh_core::lease::{Lease, LeaseTag, Subject};
 use datamesh_core::manifest::{ChunkEntry, Details, Kind, ManifestError, Stripe};
 use datamesh_core::placement::Placement;
-use datamesh_core::scheme::{Mode, Scheme};
+use datamesh_core::scheme::{Mode, Redundancy, Scheme};
 use datamesh_core::sign::Signed;
 use datamesh_core::time::{Epoch, Timestamp};
 use datamesh_core::wire::StoredItem;
@@ -25,7 +25,8 @@ use futures::stream::{self, FuturesUnordered, Stream, StreamExt, TryStreamExt};
 
 use crate::budget::{MemoryBudget, Share};
 use crate::place::{Wholeness, wholeness};
-use crate::progress::{Event, Observer};
+use crate::progress::{Event, Observer, Unobserved};
+use crate::release::release;
 use crate::source::Chunks;
 use crate::transfer::{Failure, Transfer, TransferSettings};
 use crate::world::{Source, World};
@@ -110,8 +111,7 @@ fn describe(failures: &BTreeMap<NodeId, Failure>) -> String {
 /// root last, so that an object that can be named is there.
 ///
 /// # Errors
-/// [`PutError`] when it can't be acknowledged, not even as degraded. What was stored already is garbage under a lease
-/// tag that nobody knows.
+/// [`PutError`] when it can't be acknowledged, not even as degraded. What was stored already is released.
 ///
 /// # Cancel safety
 /// When dropped, nothing is acknowledged; shards that were stored already stay until their lease ends.
@@ -127,14 +127,15 @@ pub async fn put(
     }
     let transfer = Transfer::start(world.clone(), settings, observer).await;
     let putting = Putting::new(transfer, order);
-    let mut chunks = Chunks::new(world, source, putting.chunker());
-    let first = chunks.next().await.map_err(PutError::Source)?.unwrap_or_default();
-    let tally = if chunks.ended().await.map_err(PutError::Source)? {
-        putting.put_whole(first, chunks).await?
-    } else {
-        putting.put_stripes(first, chunks).await?
-    };
-    Ok(putting.report(tally))
+    // Boxed, since all stages of a put together make a large future.
+    match Box::pin(putting.run(Chunks::new(world, source, putting.chunker()))).await {
+        Ok(tally) => Ok(putting.report(tally)),
+        Err(error) => {
+            // What was stored would be kept for nobody. A node that can't be told now keeps it until its lease ends.
+            release(world, settings, Arc::new(Unobserved), &order.owner, putting.tag).await;
+            Err(error)
+        }
+    }
 }
 
 /// One put under way.
@@ -205,6 +206,16 @@ impl<'a> Putting<'a> {
             sealer: Arc::new(sealer),
             coder: Arc::new(coder),
             memory,
+        }
+    }
+
+    /// Puts the object, inside its manifest or in stripes.
+    async fn run(&self, mut chunks: Chunks<'_>) -> Result<Tally, PutError> {
+        let first = chunks.next().await.map_err(PutError::Source)?.unwrap_or_default();
+        if chunks.ended().await.map_err(PutError::Source)? {
+            self.put_whole(first, chunks).await
+        } else {
+            self.put_stripes(first, chunks).await
         }
     }
 
@@ -323,11 +334,12 @@ impl<'a> Putting<'a> {
         let items = (0..=u8::MAX).zip(shards);
         let items = items.map(|(index, shard)| (StoredItem::Shard { index, stripe: stripe.clone() }, shard));
         let holders = self.transfer.stripe_holders(stripe);
-        let placement = self.transfer.spread(items.collect(), &lease, holders, &BTreeSet::new()).await;
         let redundancy = stripe.redundancy;
+        let needed = redundancy.acknowledged_count_min();
+        let items = items.collect();
+        let placement = self.transfer.spread(items, &lease, holders, &BTreeSet::new(), needed).await;
         let wholeness = wholeness(&placement, self.transfer.topology(), redundancy);
         if wholeness == Wholeness::NotEnough {
-            let needed = redundancy.acknowledged_count_min();
             return Err(self.not_enough(format!("stripe {index}"), &placement, needed));
         }
         Ok(Stored { size, wholeness })
@@ -340,13 +352,16 @@ impl<'a> Putting<'a> {
         let size = stored_size(&replicas);
         let items = replicas.into_iter().map(|bytes| (StoredItem::Block(block.id), bytes));
         let holders = self.transfer.block_holders(&block.id, redundancy);
-        let placement = self.transfer.spread(items.collect(), &lease, holders, &BTreeSet::new()).await;
         let needed = redundancy.manifest_replica_count_min();
+        let items = items.collect();
+        let placement = self.transfer.spread(items, &lease, holders, &BTreeSet::new(), needed).await;
         let placed = placement.healthy_count();
         if placed < needed {
             return Err(self.not_enough(format!("manifest block {}", block.id), &placement, needed));
         }
-        let whole = placed == redundancy.manifest_replica_count();
+        let replicated =
+            Redundancy::new(1, redundancy.parity_count()).expect("m + 1 replicas are within bounds");
+        let whole = wholeness(&placement, self.transfer.topology(), replicated) == Wholeness::Whole;
         Ok(Stored { size, wholeness: if whole { Wholeness::Whole } else { Wholeness::Degraded } })
     }
 

@@ -10,7 +10,6 @@ use datamesh_codec::stripe::{Coder, DecodeError};
 use datamesh_core::id::{BlockId, ItemId, NodeId, ObjectId};
 use datamesh_core::lease::{Lease, Subject};
 use datamesh_core::manifest::Stripe;
-use datamesh_core::placement::Placement;
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::sign::Signed;
 use datamesh_core::wire::{Description, Message, Request, Response, StoredItem};
@@ -21,6 +20,9 @@ use crate::progress::{Event, Observer};
 use crate::transfer::{Failure, GatherError, Transfer, TransferSettings};
 use crate::walk::{Passed, Walk, WalkError};
 use crate::world::World;
+
+/// Holders of a stripe that are asked for its leases.
+const LEASE_HOLDERS_MAX: usize = 8;
 
 /// What a repair did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,47 +174,64 @@ async fn store_elsewhere(
     holders: Holders<'_>,
 ) -> Result<Outcome, RepairError> {
     let leases = leases(transfer, held, items[0].0.subject()).await;
-    let Some((first, others)) = leases.split_first() else {
+    if leases.is_empty() {
         let item = items[0].0.id().expect("an item to repair is one of its stripe");
         return Err(RepairError::NoLease { item });
-    };
-    let holding: BTreeSet<NodeId> = held.iter().map(|(_, node)| *node).collect();
-    let stored: Vec<StoredItem> = items.iter().map(|(item, _)| item.clone()).collect();
-    let placement: Placement = transfer.spread(items, first, holders, &holding).await;
-    let mut outcome = Outcome::default();
-    for (item, holder) in stored.into_iter().zip(placement.holders()) {
-        let Some(node) = *holder else {
-            outcome.unplaced += 1;
-            continue;
-        };
-        for lease in others {
-            add_lease(transfer, node, &item, lease.clone()).await;
-        }
-        outcome.stored += 1;
-        transfer.observe(Event::Repaired { node });
     }
-    Ok(outcome)
+    let mut holding: BTreeSet<NodeId> = held.iter().map(|(_, node)| *node).collect();
+    let (mut missing, mut stored) = (items, Vec::new());
+    for lease in &leases {
+        // A holder that was away may still name a lease that was released meanwhile: then the next one counts.
+        let placement = transfer.spread(missing.clone(), lease, holders, &holding, 0).await;
+        let outcomes = std::mem::take(&mut missing).into_iter().zip(placement.holders().to_vec());
+        for (part, holder) in outcomes {
+            match holder {
+                Some(node) => {
+                    holding.insert(node);
+                    stored.push((part.0, node));
+                }
+                None => missing.push(part),
+            }
+        }
+        if missing.is_empty() {
+            break;
+        }
+    }
+    for (item, node) in &stored {
+        for lease in &leases {
+            add_lease(transfer, *node, item, lease.clone()).await;
+        }
+        transfer.observe(Event::Repaired { node: *node });
+    }
+    let count = |parts: usize| u64::try_from(parts).unwrap_or(u64::MAX);
+    Ok(Outcome { stored: count(stored.len()), unplaced: count(missing.len()) })
 }
 
-/// The leases for a subject, from the first holder that names some: all shards of a stripe are kept under the same.
+/// The leases for a subject that holders name: a holder that was away, or stepped in, may not know all of them.
 async fn leases(transfer: &Transfer, held: &[(ItemId, NodeId)], subject: Subject) -> Vec<Signed<Lease>> {
+    let mut by_put = BTreeMap::new();
+    let mut asked = BTreeSet::new();
     for (item, node) in held {
+        if asked.len() >= LEASE_HOLDERS_MAX || !asked.insert(*node) {
+            continue;
+        }
         let request = Message::bare(Request::Describe(*item));
         match transfer.ask(*node, request, transfer.settings.fetch_deadline).await {
             Ok(Message { header: Response::Described(Description { leases, .. }), .. }) => {
                 // A shard may be kept as part of several stripes, each with leases of its own.
-                let right =
-                    |lease: &Signed<Lease>| lease.verify().is_ok_and(|lease| lease.subject == subject);
-                let leases: Vec<Signed<Lease>> = leases.into_iter().filter(right).collect();
-                if !leases.is_empty() {
-                    return leases;
+                for lease in leases {
+                    if let Ok(Lease { owner, tag, .. }) = lease.verify()
+                        && lease.unverified().subject == subject
+                    {
+                        by_put.insert((*owner, *tag), lease);
+                    }
                 }
             }
             Ok(_) => transfer.blame(*node, &Failure::Absent { node: *node, item: *item }),
             Err(error) => transfer.blame(*node, &Failure::Call(error)),
         }
     }
-    Vec::new()
+    by_put.into_values().collect()
 }
 
 /// Keeps a repaired item under one more of its leases. Where that fails, the item is still kept under the first.

@@ -25,7 +25,8 @@ const STEP: usize = 1 << 20;
 pub struct FileSource {
     path: PathBuf,
     file: File,
-    at_start: Stamp,
+    /// `None` for what is no file on a disk, such as a named pipe.
+    at_start: Option<Stamp>,
 }
 
 /// What tells one state of a file from another.
@@ -56,18 +57,21 @@ impl FileSource {
         if metadata.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
         }
-        Ok(Self { path: path.to_owned(), file, at_start: Stamp::of(&metadata) })
+        let at_start = metadata.is_file().then(|| Stamp::of(&metadata));
+        Ok(Self { path: path.to_owned(), file, at_start })
     }
 
-    /// Its size when it was opened.
+    /// Its size when it was opened; `None` for what has none, such as a named pipe.
     #[must_use]
-    pub const fn size(&self) -> u64 {
-        self.at_start.size
+    pub fn size(&self) -> Option<u64> {
+        self.at_start.map(|stamp| stamp.size)
     }
 
     async fn check_unchanged(&self) -> io::Result<()> {
-        let now = Stamp::of(&tokio::fs::metadata(&self.path).await?);
-        if now == self.at_start {
+        let Some(at_start) = self.at_start else {
+            return Ok(());
+        };
+        if Stamp::of(&tokio::fs::metadata(&self.path).await?) == at_start {
             return Ok(());
         }
         Err(io::Error::other(format!("{} changed while it was read", self.path.display())))

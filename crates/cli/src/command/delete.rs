@@ -19,7 +19,6 @@ struct DeleteView {
     object: String,
     lease_count: u64,
     nodes_told: u64,
-    nodes_not_told: usize,
 }
 
 pub(super) async fn run(args: &DeleteArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
@@ -34,15 +33,23 @@ pub(super) async fn run(args: &DeleteArgs, context: &Context, ui: &Ui) -> Result
             .hint("datamesh keys import brings it back")
     })?;
     let session = Session::open(context, Vec::new()).await?;
+    if entry.network != session.mesh {
+        session.client.close().await;
+        let message =
+            format!("{} was put into network {}, not into {}", entry.object, entry.network, session.mesh);
+        return Err(CommandError::new(Exit::Usage, message).hint(format!("add --network {}", entry.network)));
+    }
     let client = &session.client;
     let released = release(&client.world, client.transfer, Arc::new(Unobserved), owner, entry.tag).await;
-    if released.node_count == 0 {
-        session.client.close().await;
-        return Err(CommandError::new(Exit::Unreachable, "no node could be told"));
-    }
-    warn_of_failures(ui, &released.failures);
-    context.home().catalog().remove(entry.object)?;
     session.client.close().await;
+    warn_of_failures(ui, &released.failures);
+    if !released.failures.is_empty() {
+        // The tag must be kept until every node has been told, or what they hold could never be released.
+        let exit = if released.node_count == 0 { Exit::Unreachable } else { Exit::NotEnough };
+        let message = format!("{} nodes could not be told, and keep what they have", released.failures.len());
+        return Err(CommandError::new(exit, message).hint("run it again when they are back"));
+    }
+    context.home().catalog().remove(entry.object)?;
     let fields = Fields::new()
         .field("deleted", entry.object)
         .field("leases ended", released.lease_count)
@@ -51,7 +58,6 @@ pub(super) async fn run(args: &DeleteArgs, context: &Context, ui: &Ui) -> Result
         object: entry.object.to_string(),
         lease_count: released.lease_count,
         nodes_told: released.node_count,
-        nodes_not_told: released.failures.len(),
     };
     ui.result(fields, view)
 }

@@ -42,8 +42,9 @@ const COMPARE_SIZE: usize = 1 << 20;
 struct Demo<'a> {
     ui: &'a Ui,
     settings: Settings,
-    directory: tempfile::TempDir,
+    /// Before the directory, so that they have stopped writing to it when it is removed.
     nodes: Vec<NodeProcess>,
+    directory: tempfile::TempDir,
     owner: Arc<Identity>,
     started: Instant,
 }
@@ -114,7 +115,7 @@ impl Demo<'_> {
             kind: Kind::File,
             media_type: None,
             metadata: std::collections::BTreeMap::new(),
-            expected_size: Some(source.size()),
+            expected_size: source.size(),
             owner: Arc::clone(&self.owner),
             recipients: Vec::new(),
             until: Epoch::NEVER,

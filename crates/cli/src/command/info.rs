@@ -240,21 +240,27 @@ pub(super) async fn repair_command(
     context: &Context,
     ui: &Ui,
 ) -> Result<(), CommandError> {
-    let objects = match &args.object {
-        Some(text) => vec![target(context, text)?.object],
-        None => context.home().catalog().entries()?.into_iter().map(|entry| entry.object).collect(),
-    };
+    let wanted = args.object.as_deref().map(|text| target(context, text)).transpose()?;
     let session = Session::open(context, Vec::new()).await?;
+    let objects = match wanted {
+        Some(target) => vec![target.object],
+        None => {
+            let entries = context.home().catalog().entries()?.into_iter();
+            entries.filter(|entry| entry.network == session.mesh).map(|entry| entry.object).collect()
+        }
+    };
     let client = &session.client;
     let mut outcome = Ok(());
     for object in objects {
         let progress = Arc::new(ui.progress("repairing"));
-        outcome = match repair(&client.world, client.transfer, progress, object).await {
+        let repaired = match repair(&client.world, client.transfer, progress, object).await {
             Ok(repaired) => show_repaired(ui, &repaired),
             Err(error) => Err(error.into()),
         };
-        if outcome.is_err() {
-            break;
+        // One object that can't be repaired keeps none of the others from it.
+        if let Err(error) = repaired {
+            ui.warn(format!("{object}: {error}"));
+            outcome = Err(error);
         }
     }
     session.client.close().await;
@@ -264,9 +270,6 @@ pub(super) async fn repair_command(
 fn show_repaired(ui: &Ui, repaired: &Repaired) -> Result<(), CommandError> {
     warn_of_failures(ui, &repaired.failures);
     let Repaired { object, shards_repaired, replicas_repaired, unplaced, .. } = repaired;
-    if *unplaced > 0 {
-        ui.warn(format!("{unplaced} shards or replicas found no node that has nothing else of their stripe"));
-    }
     let fields = Fields::new()
         .field("object", object)
         .field("shards repaired", shards_repaired)
@@ -277,5 +280,13 @@ fn show_repaired(ui: &Ui, repaired: &Repaired) -> Result<(), CommandError> {
         replicas_repaired: *replicas_repaired,
         unplaced: *unplaced,
     };
-    ui.result(fields, view)
+    ui.result(fields, view)?;
+    if *unplaced > 0 {
+        let message =
+            format!("{unplaced} shards or replicas found no node that has nothing else of their stripe");
+        return Err(
+            CommandError::new(Exit::NotEnough, message).hint("start more nodes with datamesh service")
+        );
+    }
+    Ok(())
 }

@@ -113,7 +113,7 @@ async fn open(args: &PutArgs, path: &Path) -> Result<Input, CommandError> {
         return Ok(Input { source, kind: Kind::Folder, name, size: None });
     }
     let source = FileSource::open(path).await.map_err(unreadable)?;
-    let size = metadata.is_file().then(|| source.size());
+    let size = source.size();
     Ok(Input { source: Box::new(source), kind: Kind::File, name, size })
 }
 

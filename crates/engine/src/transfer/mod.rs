@@ -28,12 +28,16 @@ use crate::world::{CallError, World};
 /// Nodes that a search asks beyond those that the ring names for a stripe.
 pub const SEARCH_NODES_MAX: usize = 64;
 
+/// Bytes a second of all transfers together below which a line is as good as none.
+const SLOWEST_RATE: usize = 64 * 1024;
+
 /// How patiently bytes are moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransferSettings {
-    /// How long a node may take to store one item before another is given it.
+    /// How long a node may take to store one item before another is given it, beyond what all bytes in memory take at the
+    /// slowest rate that is put up with. The transport ends a call that stalls long before.
     pub store_deadline: Duration,
-    /// How long a node may take to send one item.
+    /// How long a node may take to send one item, beyond the same.
     pub fetch_deadline: Duration,
     /// How long a stripe's fetches may take before one more shard is asked for.
     pub hedge_after: Duration,
@@ -187,7 +191,7 @@ impl Transfer {
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let tag = lease.unverified().tag;
         let request = Message { header: Request::Store(StoreRequest { item, lease }), payload: bytes };
-        let answer = self.ask(node, request, self.settings.store_deadline).await?;
+        let answer = self.ask(node, request, self.patience(self.settings.store_deadline)).await?;
         match answer.header {
             Response::Stored(receipt) => {
                 let promised = receipt.verify().is_ok_and(|receipt| {
@@ -216,7 +220,7 @@ impl Transfer {
     /// Nothing is left behind when dropped.
     pub async fn fetch(&self, node: NodeId, item: ItemId) -> Result<Bytes, Failure> {
         let request = Message::bare(Request::Fetch(FetchRequest { item, offset: 0, size: None }));
-        let answer = self.ask(node, request, self.settings.fetch_deadline).await?;
+        let answer = self.ask(node, request, self.patience(self.settings.fetch_deadline)).await?;
         match answer.header {
             Response::Found => {
                 let bytes = answer.payload;
@@ -257,10 +261,24 @@ impl Transfer {
         }
     }
 
+    /// How long a call may take that moves bytes: it shares the line with all others.
+    fn patience(&self, base: Duration) -> Duration {
+        let seconds = u64::try_from(self.settings.memory / SLOWEST_RATE).unwrap_or(u64::MAX);
+        base.saturating_add(Duration::from_secs(seconds))
+    }
+
     /// Holds a failure against a node: it is asked last, or not at all, for a while.
     pub(crate) fn blame(&self, node: NodeId, failure: &Failure) {
-        let absent = matches!(failure, Failure::Absent { .. });
-        if !absent {
+        // A node that has not got an item, or may not take it under some lease, is none the worse for others.
+        let blameless = matches!(
+            failure,
+            Failure::Absent { .. }
+                | Failure::Refused {
+                    refusal: Refusal::Released | Refusal::TooManyLeases | Refusal::InvalidLease,
+                    ..
+                }
+        );
+        if !blameless {
             let avoid_until = self.world.clock.elapsed() + self.settings.avoid_for;
             let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
             let slow_count = troubles.get(&node).map_or(0, |trouble| trouble.slow_count);

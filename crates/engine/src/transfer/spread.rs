@@ -47,7 +47,8 @@ impl Transfer {
     /// that has none of the items steps in; when there is no other, the failed one is tried again a few times.
     ///
     /// No node is given two of the items, so that losing one node loses one item. `held` are nodes that hold other items of
-    /// the same stripe already.
+    /// the same stripe already. While fewer than `needed_count` items are stored, the nodes that failed a moment ago, be it
+    /// with other items, are tried again a few times too.
     ///
     /// # Cancel safety
     /// When dropped, any of the items may or may not be stored.
@@ -57,6 +58,7 @@ impl Transfer {
         lease: &Signed<Lease>,
         holders: Holders<'_>,
         held: &BTreeSet<NodeId>,
+        needed_count: usize,
     ) -> Placement {
         let mut placement = Placement::empty(items.len());
         let own: Vec<NodeId> = holders.intended().filter(|node| !held.contains(node)).collect();
@@ -67,7 +69,7 @@ impl Transfer {
             ruled_out: BTreeSet::new(),
         };
         let duty = Duty { holders, taken: Mutex::new(taken) };
-        let stores = items.into_iter().enumerate().map(|(index, (item, bytes))| {
+        let stores = items.iter().enumerate().map(|(index, (item, bytes))| {
             let first = busy.get(index).copied();
             self.store_somewhere(first, &duty, item, lease, bytes)
         });
@@ -76,16 +78,51 @@ impl Transfer {
                 placement.hold(index, node);
             }
         }
+        let mut pause = self.settings.retry_delay;
+        for _ in 1..self.settings.attempts {
+            if placement.healthy_count() >= needed_count {
+                break;
+            }
+            self.world.clock.sleep(pause).await;
+            pause = pause.saturating_mul(2);
+            self.insist(&items, lease, &own, &mut placement).await;
+        }
         placement
+    }
+
+    /// Gives the items that nobody has taken to the nodes that have taken none, whatever is held against them.
+    async fn insist(
+        &self,
+        items: &[(StoredItem, Bytes)],
+        lease: &Signed<Lease>,
+        nodes: &[NodeId],
+        placement: &mut Placement,
+    ) {
+        let taken: BTreeSet<NodeId> = placement.holders().iter().flatten().copied().collect();
+        let free = nodes.iter().copied().filter(|node| !taken.contains(node));
+        let missing: Vec<usize> = placement.missing().collect();
+        let stores = missing.into_iter().zip(free).map(|(index, node)| async move {
+            let (item, bytes) = &items[index];
+            (index, node, self.store(node, item.clone(), lease.clone(), bytes.clone()).await)
+        });
+        for (index, node, stored) in join_all(stores).await {
+            match stored {
+                Ok(()) => {
+                    self.forgive(node);
+                    placement.hold(index, node);
+                }
+                Err(failure) => self.blame(node, &failure),
+            }
+        }
     }
 
     async fn store_somewhere(
         &self,
         first: Option<NodeId>,
         duty: &Duty<'_>,
-        item: StoredItem,
+        item: &StoredItem,
         lease: &Signed<Lease>,
-        bytes: Bytes,
+        bytes: &Bytes,
     ) -> Option<NodeId> {
         let mut may_recover = None;
         let mut candidate = first.or_else(|| duty.stand_in(None));
@@ -103,7 +140,7 @@ impl Transfer {
             }
             candidate = duty.stand_in(Some(node));
         }
-        self.store_again(may_recover?, &item, lease, &bytes).await
+        self.store_again(may_recover?, item, lease, bytes).await
     }
 
     /// Tries a node that has just failed again, with growing pauses.

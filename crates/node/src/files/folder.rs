@@ -12,8 +12,8 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::partial::{partial_path, refuse_taken, settle};
-use super::{Existing, STEP, blocking};
+use super::partial::{in_the_way, partial_path, refuse_taken, settle};
+use super::{Existing, STEP, Stamp, blocking};
 
 /// Steps that may wait between the archive and the engine.
 const STEPS_WAITING_MAX: usize = 4;
@@ -77,7 +77,9 @@ fn append_sorted(archive: &mut tar::Builder<impl Write>, folder: &Path, within: 
         if kind.is_dir() {
             archive.append_dir(&inside, &path)?;
             append_sorted(archive, &path, &inside)?;
-        } else if kind.is_file() || kind.is_symlink() {
+        } else if kind.is_file() {
+            append_file(archive, &path, &inside)?;
+        } else if kind.is_symlink() {
             archive.append_path_with_name(&path, &inside)?;
         } else {
             let what = format!("{} is neither a file, a folder nor a link", path.display());
@@ -85,6 +87,16 @@ fn append_sorted(archive: &mut tar::Builder<impl Write>, folder: &Path, within: 
         }
     }
     Ok(())
+}
+
+/// Appends a file, which must not change meanwhile: the archive says how long it is before its bytes follow.
+fn append_file(archive: &mut tar::Builder<impl Write>, path: &Path, inside: &Path) -> io::Result<()> {
+    let before = Stamp::of(&fs::symlink_metadata(path)?);
+    archive.append_path_with_name(path, inside)?;
+    if Stamp::of(&fs::symlink_metadata(path)?) == before {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{} changed while it was read", path.display())))
 }
 
 /// Hands on what the archive writes.
@@ -120,7 +132,7 @@ impl FolderSink {
     pub fn create(path: &Path, existing: Existing) -> io::Result<Self> {
         refuse_taken(path, existing)?;
         let partial = partial_path(path)?;
-        fs::create_dir(&partial)?;
+        fs::create_dir(&partial).map_err(|error| in_the_way(&partial, &error))?;
         let (sender, steps) = mpsc::channel(STEPS_WAITING_MAX);
         let target = partial.clone();
         let unpacking = thread::spawn(move || unpack(steps, &target));

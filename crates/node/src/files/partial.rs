@@ -5,11 +5,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use datamesh_engine::world::Sink;
+use datamesh_engine::world::{Entropy, Sink};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::blocking;
+use crate::system::SystemEntropy;
 
 /// What becomes of something that has the final name already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +36,12 @@ impl FileSink {
     /// When the final name is taken and to be kept, or the partial file can't be made.
     pub fn create(path: &Path, existing: Existing) -> io::Result<Self> {
         refuse_taken(path, existing)?;
+        if path.is_dir() {
+            let what = format!("{} is a folder, which a file never replaces", path.display());
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, what));
+        }
         let partial = partial_path(path)?;
-        let file = File::create(&partial)?;
+        let file = File::create_new(&partial).map_err(|error| in_the_way(&partial, &error))?;
         Ok(Self { path: path.to_owned(), partial, file: Some(file), existing })
     }
 
@@ -95,17 +100,32 @@ pub(super) fn partial_path(path: &Path) -> io::Result<PathBuf> {
     })?;
     let mut partial = std::ffi::OsString::from(".");
     partial.push(name);
-    partial.push(format!(".datamesh-partial-{}", std::process::id()));
+    let mut tail = [0; 8];
+    SystemEntropy.fill(&mut tail);
+    partial.push(format!(".datamesh-partial-{:016x}", u64::from_be_bytes(tail)));
     Ok(path.with_file_name(partial))
 }
 
-/// Gives what is whole its final name, and makes that durable.
+/// An error about the partial file, which must not be taken for one about the final name.
+pub(super) fn in_the_way(partial: &Path, error: &io::Error) -> io::Error {
+    io::Error::other(format!("{} can't be made: {error}", partial.display()))
+}
+
+/// Gives what is whole its final name, and makes that durable. A folder is replaced by a folder alone, and is there until
+/// the new one has its name.
 pub(super) fn settle(partial: &Path, path: &Path, existing: Existing) -> io::Result<()> {
     refuse_taken(path, existing)?;
-    if existing == Existing::Replace && path.is_dir() && !path.is_symlink() {
-        fs::remove_dir_all(path)?;
+    if path.is_dir() && !path.is_symlink() {
+        let aside = partial_path(path)?;
+        fs::rename(path, &aside)?;
+        if let Err(error) = fs::rename(partial, path) {
+            fs::rename(&aside, path)?;
+            return Err(error);
+        }
+        fs::remove_dir_all(&aside)?;
+    } else {
+        fs::rename(partial, path)?;
     }
-    fs::rename(partial, path)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
@@ -135,5 +155,15 @@ mod tests {
         assert_eq!(fs::read(&path).expect("readable"), b"whole");
         assert!(FileSink::create(&path, Existing::Keep).is_err());
         assert!(FileSink::create(&path, Existing::Replace).is_ok());
+    }
+
+    #[test]
+    fn a_file_never_replaces_a_folder() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let folder = directory.path().join("precious");
+        fs::create_dir(&folder).expect("made");
+        fs::write(folder.join("letter"), b"kept").expect("written");
+        assert!(FileSink::create(&folder, Existing::Replace).is_err());
+        assert_eq!(fs::read(folder.join("letter")).expect("readable"), b"kept");
     }
 }
