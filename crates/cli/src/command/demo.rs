@@ -152,7 +152,7 @@ impl Demo<'_> {
         }
         let text = format!(
             "killed {KILL_COUNT} nodes for good (kill -9) and deleted their disks: {}",
-            killed.join(", ")
+            killed.iter().map(|id| short(id)).collect::<Vec<_>>().join(", ")
         );
         self.step("kill", started.elapsed(), text, json!({ "killed": killed }))
     }
@@ -251,6 +251,12 @@ impl Demo<'_> {
         let at = format!("{:>6.1} s", self.started.elapsed().as_secs_f64());
         self.ui.result(format!("{at}  {text} ({})", duration(took)), object)
     }
+}
+
+/// The end of a peer id, which tells six nodes apart.
+fn short(peer_id: &str) -> String {
+    let tail: String = peer_id.chars().skip(peer_id.chars().count().saturating_sub(8)).collect();
+    format!("…{tail}")
 }
 
 pub(super) fn generate(path: &Path, size: u64) -> io::Result<()> {
