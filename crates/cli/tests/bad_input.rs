@@ -98,6 +98,12 @@ fn a_full_disk_is_a_typed_error_and_reads_go_on() {
     assert!(support::same_bytes(&small, &out));
 }
 
+fn is_under_way(directory: &std::path::Path) -> bool {
+    let entries = fs::read_dir(directory).expect("listable");
+    let mut names = entries.map(|entry| entry.expect("an entry").file_name());
+    names.any(|name| name.to_string_lossy().contains("datamesh-partial"))
+}
+
 #[test]
 fn an_interrupted_get_leaves_nothing_under_the_final_name() {
     let (directory, home) = desk();
@@ -107,14 +113,24 @@ fn an_interrupted_get_leaves_nothing_under_the_final_name() {
     let out = directory.path().join("out");
     let mut get = datamesh(&home);
     get.args(["get", field(&put, "object"), out.to_str().expect("UTF-8")]);
-    let get = get.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    thread::sleep(Duration::from_millis(40));
-    let interrupted = std::process::Command::new("kill").args(["-INT", &get.id().to_string()]).status();
-    assert!(interrupted.expect("kill runs").success());
+    let mut get = get.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // The partial file says that the transfer is under way.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_under_way(directory.path()) && get.try_wait().expect("it can be waited for").is_none() {
+        assert!(Instant::now() < deadline, "nothing is written");
+        thread::sleep(Duration::from_millis(1));
+    }
+    if get.try_wait().expect("it can be waited for").is_none() {
+        let interrupted = std::process::Command::new("kill").args(["-INT", &get.id().to_string()]).status();
+        assert!(interrupted.expect("kill runs").success());
+    }
     let output = wait_with_output(get, &["get"]);
     // On a fast machine it may have been done before the signal came.
     match output.status.code() {
-        Some(130) => assert!(!out.exists(), "a half file lies under the final name"),
+        Some(130) => {
+            assert!(!out.exists(), "a half file lies under the final name");
+            assert!(!is_under_way(directory.path()), "the partial file is left behind");
+        }
         code => {
             assert_eq!(code, Some(0), "{}", support::text(&output.stderr));
             assert!(support::same_bytes(&file, &out));
