@@ -1,4 +1,4 @@
-//! BLAKE3 hash trees: verify a range, answer and check an audit.
+//! BLAKE3 hash trees: prove and verify a range of a shard.
 //!
 //! A shard's id is the plain BLAKE3 hash of its bytes, which is the root of a binary tree over leaves of 1 KiB. A proof
 //! for a run of leaves is the hashes of the largest subtrees beside the run, in the order of the bytes, and then the

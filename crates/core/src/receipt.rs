@@ -1,4 +1,4 @@
-//! Receipts: signed evidence that bytes were stored, served, or proven.
+//! Receipts: signed evidence that bytes were stored.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Memory, bandwidth, and repair budgets: the engine's only queues.
+//! The memory budget: the engine's only queue.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Which stripes are short of shards, most endangered first.
+//! How an object stands: who holds each of its shards, and what it survives.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

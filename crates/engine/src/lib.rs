@@ -1,4 +1,4 @@
-//! The storage engine: put, get, audit, and repair over an abstract world.
+//! The storage engine: put, get, and repair over an abstract world.
 //!
 //! Async over the traits of [`world`]; it has no runtime, no network and no disk of its own, so that a simulator runs the
 //! code that production runs.

@@ -1,4 +1,4 @@
-//! The libp2p network: peers, discovery, and the shard data plane.
+//! The libp2p network: peers, discovery, and the exchange of shards.
 //!
 //! [`start`] gives a [`Network`], which is the engine's [`Peers`](datamesh_engine::world::Peers). One task owns the swarm,
 //! one keeps what is known of the mesh fresh, and one per stream answers requests; they speak over bounded channels.

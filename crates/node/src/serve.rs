@@ -1,4 +1,4 @@
-//! Answers peers: store, fetch, challenge.
+//! Answers peers: store, fetch, describe, lease, release.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The local disk: shards, their index, and a cache.
+//! The local disk: shards and manifest blocks, their index, and the client's catalog.
 //!
 //! [`Store`] keeps items so that a power cut can't take back what was acknowledged. Its parts: [`disk`] is what it may
 //! ask of the machine; `segment` is the format on disk; `write` is the order of append, sync, index and acknowledge;

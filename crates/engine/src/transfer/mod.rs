@@ -1,4 +1,4 @@
-//! Moves shards: bounded, retried, hedged, resumable. The only sender.
+//! Moves shards: bounded, retried, hedged. The only sender.
 
 mod gather;
 mod locate;
