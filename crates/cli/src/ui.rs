@@ -127,12 +127,6 @@ impl Ui {
         written.map_err(CommandError::output)
     }
 
-    /// Standard output for an object's own bytes. Map its errors with [`CommandError::output`].
-    #[must_use]
-    pub fn output(&self) -> io::Stdout {
-        io::stdout()
-    }
-
     /// Says on stderr what is good to know.
     pub fn note(&self, text: impl Display) {
         self.say("note", NOTE, &text.to_string());

@@ -146,12 +146,6 @@ impl Home {
         self.root.join("networks.toml")
     }
 
-    /// What of unfinished puts is done already.
-    #[must_use]
-    pub fn journals_path(&self) -> PathBuf {
-        self.root.join("journals")
-    }
-
     /// The disk of the node that runs from this home.
     #[must_use]
     pub fn node_disk_path(&self) -> PathBuf {

@@ -60,30 +60,9 @@ impl Progress {
         self.bar.set_length(total);
     }
 
-    /// This much was done before, bytes: it counts as done, but not into the rate.
-    pub fn resume(&self, done: u64) {
-        self.bar.set_position(done);
-        self.bar.reset_eta();
-    }
-
     /// This much more is done, bytes.
     pub fn advance(&self, more: u64) {
         self.bar.inc(more);
-    }
-
-    /// All at once: what is done, of how much, at what.
-    pub fn show(&self, done: u64, total: Option<u64>, label: &str) {
-        self.label(label);
-        if let Some(total) = total {
-            self.expect(total);
-        }
-        self.bar.set_position(done);
-    }
-
-    /// Bytes done so far.
-    #[must_use]
-    pub fn done(&self) -> u64 {
-        self.bar.position()
     }
 }
 

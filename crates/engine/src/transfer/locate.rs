@@ -21,8 +21,6 @@ pub struct Located {
     pub holders: Vec<Vec<NodeId>>,
     /// The nodes that were asked.
     pub asked: BTreeSet<NodeId>,
-    /// The nodes among them that answered.
-    pub answered: BTreeSet<NodeId>,
 }
 
 impl Located {
@@ -65,12 +63,7 @@ impl Transfer {
 
     /// Who holds these items: the intended holders are asked first, and others only if something isn't with them.
     async fn locate_items(&self, items: Vec<ItemId>, holders: Holders<'_>) -> Located {
-        let mut located = Located {
-            holders: vec![Vec::new(); items.len()],
-            items,
-            asked: BTreeSet::new(),
-            answered: BTreeSet::new(),
-        };
+        let mut located = Located { holders: vec![Vec::new(); items.len()], items, asked: BTreeSet::new() };
         let near: Vec<NodeId> = holders.intended().collect();
         self.ask_who_has(&near, &mut located).await;
         if located.placement().missing().next().is_some() {
@@ -88,7 +81,6 @@ impl Transfer {
             located.asked.insert(node);
             match answer {
                 Ok(held) => {
-                    located.answered.insert(node);
                     for (holders, _) in located.holders.iter_mut().zip(held).filter(|(_, held)| *held) {
                         holders.push(node);
                     }
@@ -126,7 +118,6 @@ mod tests {
             items: items.iter().map(|item| ItemId::Shard(ShardId::from_bytes([*item; 32]))).collect(),
             holders: holders.iter().map(|nodes| nodes.iter().copied().map(node).collect()).collect(),
             asked: BTreeSet::new(),
-            answered: BTreeSet::new(),
         }
     }
 
