@@ -41,6 +41,10 @@ counters! {
     dials_unanswered,
     /// Connections established, by either side.
     connections_established,
+    /// Connections of the data plane that this participant made.
+    links_established,
+    /// Calls that took the data plane.
+    calls_by_link,
     /// Times a peer broke the protocol.
     violations,
     /// Times a peer was denied.

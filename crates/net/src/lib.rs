@@ -1,9 +1,11 @@
 //! The libp2p network: peers, discovery, and the exchange of shards.
 //!
 //! [`start`] gives a [`Network`], which is the engine's [`Peers`](datamesh_engine::world::Peers). One task owns the swarm,
-//! one keeps what is known of the mesh fresh, and one per stream answers requests; they speak over bounded channels.
+//! one keeps what is known of the mesh fresh, and one per stream or connection of the data plane answers requests; they speak
+//! over bounded channels.
 
 mod behaviour;
+mod buffers;
 mod command;
 mod counters;
 mod directory;
@@ -13,6 +15,7 @@ mod identity;
 mod membership;
 mod network;
 mod peers;
+mod plane;
 mod random;
 mod settings;
 mod swarm;
@@ -25,4 +28,4 @@ pub use exchange::Answer;
 pub use identity::{Identity, IdentityError, node_of, peer_of};
 pub use libp2p::{Multiaddr, PeerId};
 pub use network::{AnnounceError, JoinError, Network, StartError, start};
-pub use settings::{LocalDiscovery, NetworkLimits, NetworkSettings, NodeOffer};
+pub use settings::{DataPlane, LocalDiscovery, NetworkLimits, NetworkSettings, NodeOffer};

@@ -12,12 +12,13 @@ use datamesh_engine::world::{CallError, Peers};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p::{Multiaddr, Swarm};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::behaviour::Behaviour;
+use crate::buffers::Buffers;
 use crate::command::{COMMANDS_WAITING_MAX, Command, FoundNode, PeerInfo};
 use crate::counters::{Counters, Tally};
 use crate::directory::{DirectoryError, object_key};
@@ -30,9 +31,12 @@ use crate::identity::peer_of;
 use crate::membership::reconcile::Direction;
 use crate::membership::upkeep::{Joining, NOTICES_WAITING_MAX, Upkeep};
 use crate::membership::{Membership, NEWS_WAITING_MAX, disk};
-use crate::peers::Conduct;
+use crate::peers::{Conduct, Denied};
+use crate::plane::accept::{self, Acceptor};
+use crate::plane::dial::Plane;
+use crate::plane::handshake::Credentials;
 use crate::random;
-use crate::settings::{NetworkLimits, NetworkSettings};
+use crate::settings::{DataPlane, NetworkLimits, NetworkSettings};
 use crate::swarm::{Driver, State};
 use crate::transport;
 
@@ -61,6 +65,14 @@ pub enum StartError {
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// The port of the data plane can't be had.
+    #[error("data port {port} can't be listened on: {why}")]
+    DataPort {
+        /// Which; 0 for any.
+        port: u16,
+        /// What the system says.
+        why: String,
     },
     /// A protocol can't be set up.
     #[error("protocol: {0}")]
@@ -143,10 +155,18 @@ pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Resu
     let saved = saved(settings.state_directory.as_deref()).await?;
     let own = settings.record.clone().map(|offer| (settings.identity.clone(), offer));
     let membership = Arc::new(Membership::new(own, saved, news, Arc::clone(&tally)));
-    let caller = Arc::new(Caller::new(commands.clone(), faults.clone(), &limits, Arc::clone(&tally)));
+    let (denied, buffers) = (Denied::default(), Buffers::default());
+    let credentials = credentials(&settings)?;
+    let plane = credentials.clone().map(|credentials| {
+        let (membership, tally, closing) =
+            (Arc::clone(&membership), Arc::clone(&tally), closing.child_token());
+        Plane::new(credentials, membership, denied.clone(), &limits, buffers.clone(), tally, closing)
+    });
+    let (commanding, faulting, counting) = (commands.clone(), faults.clone(), Arc::clone(&tally));
+    let caller = Arc::new(Caller::new(commanding, faulting, plane, buffers.clone(), &limits, counting));
     let server = settings.record.as_ref().map(|_| {
         let (membership, tally) = (Arc::clone(&membership), Arc::clone(&tally));
-        Arc::new(Server::new(answerer, membership, &limits, faults, tally, closing.clone()))
+        Arc::new(Server::new(answerer, membership, &limits, buffers, faults, tally, closing.clone()))
     });
     let mut driver = Driver {
         swarm: swarm(&settings, &limits, server.clone(), Arc::clone(&membership))?,
@@ -159,11 +179,28 @@ pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Resu
         addresses: addresses.clone(),
         external: settings.external.clone(),
         conduct: Conduct::new(limits.violations, limits.denial),
+        denied: denied.clone(),
         tally: Arc::clone(&tally),
         closing: closing.clone(),
         state: State::new(settings.bootstrap.clone()),
     };
     driver.listen(&settings.listen).await?;
+    let mut tasks = Vec::new();
+    if let (Some(credentials), Some(server), DataPlane::On { port, .. }) =
+        (credentials, &server, &settings.data_plane)
+    {
+        let acceptor = Acceptor {
+            credentials,
+            server: Arc::clone(server),
+            denied,
+            places: Arc::new(Semaphore::new(
+                usize::try_from(limits.connections_incoming).unwrap_or(usize::MAX),
+            )),
+            dial: limits.dial,
+            closing: closing.clone(),
+        };
+        tasks = serve_data(acceptor, &settings.listen, *port, &membership)?;
+    }
     driver.join_alone();
     membership.set_addresses(&addresses.borrow());
     let upkeep = Upkeep {
@@ -180,7 +217,7 @@ pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Resu
         pause_max: limits.reconcile,
         closing: closing.clone(),
     };
-    let tasks = vec![tokio::spawn(driver.run()), tokio::spawn(upkeep.run())];
+    tasks.extend([tokio::spawn(driver.run()), tokio::spawn(upkeep.run())]);
     let shared = Shared {
         own: settings.identity.node(),
         commands,
@@ -194,6 +231,29 @@ pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Resu
         tasks: tokio::sync::Mutex::new(tasks),
     };
     Ok(Network { shared: Arc::new(shared) })
+}
+
+/// What the data plane shakes hands with; `None` where there is no data plane.
+fn credentials(settings: &NetworkSettings) -> Result<Option<Credentials>, StartError> {
+    let DataPlane::On { congestion, .. } = &settings.data_plane else { return Ok(None) };
+    let credentials = Credentials::new(&settings.identity.keypair(), congestion.clone());
+    credentials.map(Some).map_err(StartError::Protocol)
+}
+
+/// Serves the data plane beside every TCP address, and says so in this node's record.
+fn serve_data(
+    acceptor: Acceptor,
+    addresses: &[Multiaddr],
+    port: u16,
+    membership: &Membership,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let acceptor = Arc::new(acceptor);
+    let unusable = |error: std::io::Error| StartError::DataPort { port, why: error.to_string() };
+    let listeners = accept::listen(addresses, port).map_err(unusable)?;
+    if let Some(listener) = listeners.first() {
+        membership.set_data_port(listener.local_addr().map_err(unusable)?.port());
+    }
+    Ok(listeners.into_iter().map(|listener| tokio::spawn(Arc::clone(&acceptor).run(listener))).collect())
 }
 
 /// The records saved before. Damaged ones are no reason not to start: others will tell again.

@@ -1,12 +1,16 @@
 //! Which peers may connect, and how much each may ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use datamesh_core::id::NodeId;
 use libp2p::PeerId;
 use libp2p::allow_block_list::Blocked;
 use libp2p::swarm::DialError;
+
+use crate::identity::node_of;
 
 /// Peers whose conduct or absence is remembered, each.
 const REMEMBERED_MAX: usize = 16 * 1024;
@@ -72,6 +76,31 @@ impl Conduct {
             self.denied.remove(peer);
         }
         pardoned
+    }
+}
+
+/// The peers that are denied now, for whoever accepts or dials beside the swarm. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Denied(Arc<Mutex<BTreeSet<NodeId>>>);
+
+impl Denied {
+    pub(crate) fn contains(&self, node: &NodeId) -> bool {
+        self.nodes().contains(node)
+    }
+
+    pub(crate) fn insert(&self, peer: &PeerId) {
+        self.nodes().extend(node_of(peer));
+    }
+
+    pub(crate) fn remove(&self, peer: &PeerId) {
+        if let Some(node) = node_of(peer) {
+            self.nodes().remove(&node);
+        }
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        // Nothing that holds the lock can leave the set half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

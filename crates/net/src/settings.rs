@@ -32,6 +32,26 @@ pub enum LocalDiscovery {
     Multicast,
 }
 
+/// Whether shards move over TLS connections of their own, beside libp2p.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataPlane {
+    /// All goes over libp2p streams.
+    Off,
+    /// Nodes are dialled at their data addresses; a node serves its own.
+    On {
+        /// The port that a node serves on, of every address that it listens on by TCP; 0 for a free one.
+        port: u16,
+        /// The congestion control to ask the kernel for, connections to this machine itself aside; `None` for the system's.
+        congestion: Option<String>,
+    },
+}
+
+impl Default for DataPlane {
+    fn default() -> Self {
+        Self::On { port: 0, congestion: None }
+    }
+}
+
 /// Everything that a network needs to start.
 #[derive(Debug, Clone)]
 pub struct NetworkSettings {
@@ -49,6 +69,8 @@ pub struct NetworkSettings {
     pub state_directory: Option<PathBuf>,
     /// Whether to look for nodes on the local network.
     pub local_discovery: LocalDiscovery,
+    /// Whether shards move over connections of their own.
+    pub data_plane: DataPlane,
     /// How much of everything.
     pub limits: NetworkLimits,
 }
@@ -65,6 +87,7 @@ impl NetworkSettings {
             record: None,
             state_directory: None,
             local_discovery: LocalDiscovery::Off,
+            data_plane: DataPlane::default(),
             limits: NetworkLimits::default(),
         }
     }

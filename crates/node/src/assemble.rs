@@ -11,9 +11,10 @@ use datamesh_core::limits::MIB;
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
 use datamesh_engine::transfer::TransferSettings;
-use datamesh_engine::world::{Clock, Entropy, ItemsError, Peers, World};
+use datamesh_engine::world::{Clock, Compute, Entropy, ItemsError, Peers, World};
 use datamesh_net::{
-    Answer, Identity, IdentityError, JoinError, Multiaddr, Network, NetworkSettings, NodeOffer, StartError,
+    Answer, DataPlane, Identity, IdentityError, JoinError, Multiaddr, Network, NetworkSettings, NodeOffer,
+    StartError,
 };
 use datamesh_store::disk::Files;
 use datamesh_store::{OpenError, Recovery, Store, StoreSettings};
@@ -96,6 +97,7 @@ impl Client {
     /// Nothing is left behind when dropped.
     pub async fn embedded(home: &Home, settings: &Settings) -> Result<Self, AssembleError> {
         home.create()?;
+        let compute: Arc<dyn Compute> = Arc::new(SystemCompute::all());
         let (mut nodes, mut stores) = (Vec::new(), Vec::new());
         for (index, directory) in home.embedded_disk_paths(&settings.storage).iter().enumerate() {
             make_directory(directory)?;
@@ -106,13 +108,14 @@ impl Client {
                 ..store_settings(settings)
             };
             let store = open_patiently(&directory.join("items"), options).await?;
-            let server = server(&identity, &store);
+            let server = server(&identity, &store, Arc::clone(&compute));
             let domain = FailureDomain::alone(&format!("disk {index}"));
             nodes.push((record(identity.node(), domain, settings.storage.capacity.bytes()), server));
             stores.push(store);
         }
         let peers = Arc::new(LocalPeers::new(nodes));
-        Ok(Self { world: world(peers), transfer: transfer(settings), backing: Backing::Embedded(stores) })
+        let world = world(peers, compute);
+        Ok(Self { world, transfer: transfer(settings), backing: Backing::Embedded(stores) })
     }
 
     /// Joins a mesh of other processes. The client has no identity of its own there: its peer id is drawn for this run.
@@ -124,11 +127,13 @@ impl Client {
     /// Nothing is left behind when dropped.
     pub async fn joined(settings: &Settings, entries: &[PeerAddress]) -> Result<Self, AssembleError> {
         let bootstrap = entries.iter().map(full_address).collect();
-        let network = NetworkSettings::client(Identity::generate()?, bootstrap);
+        let mut network = NetworkSettings::client(Identity::generate()?, bootstrap);
+        network.data_plane = data_plane(settings);
         let network = datamesh_net::start(network, Arc::new(Nothing)).await?;
         network.joined(JOIN_DEADLINE).await?;
         let peers = Arc::new(network.clone());
-        Ok(Self { world: world(peers), transfer: transfer(settings), backing: Backing::Joined(network) })
+        let world = world(peers, Arc::new(SystemCompute::all()));
+        Ok(Self { world, transfer: transfer(settings), backing: Backing::Joined(network) })
     }
 
     /// The network, unless the mesh is in this process.
@@ -190,7 +195,7 @@ impl Node {
         let directory = home.node_disk_path();
         make_directory(&directory)?;
         let store = open_patiently(&directory.join("items"), store_settings(settings)).await?;
-        let server = server(&identity, &store);
+        let server = server(&identity, &store, Arc::new(SystemCompute::all()));
         let domain = settings.placement.domain.domain(&identity.node().to_string());
         let offer = NodeOffer {
             role: order.role,
@@ -201,6 +206,7 @@ impl Node {
         let bootstrap = order.entries.iter().map(full_address).collect();
         let mut network = NetworkSettings::node(identity, listen_addresses(settings), bootstrap, offer);
         network.state_directory = Some(directory);
+        network.data_plane = data_plane(settings);
         let network = datamesh_net::start(network, Arc::new(server)).await?;
         if !order.entries.is_empty() {
             network.joined(JOIN_DEADLINE).await?;
@@ -237,17 +243,12 @@ impl Answer for Nothing {
     }
 }
 
-fn world(peers: Arc<dyn Peers>) -> World {
-    World {
-        clock: Arc::new(SystemClock::start()),
-        entropy: Arc::new(SystemEntropy),
-        compute: Arc::new(SystemCompute::all()),
-        peers,
-    }
+fn world(peers: Arc<dyn Peers>, compute: Arc<dyn Compute>) -> World {
+    World { clock: Arc::new(SystemClock::start()), entropy: Arc::new(SystemEntropy), compute, peers }
 }
 
-fn server(identity: &Identity, store: &Store) -> Server {
-    let (clock, compute) = (Arc::new(SystemClock::start()), Arc::new(SystemCompute::all()));
+fn server(identity: &Identity, store: &Store, compute: Arc<dyn Compute>) -> Server {
+    let clock = Arc::new(SystemClock::start());
     Server::new(identity.signing_key().clone(), Arc::new(store.clone()), clock, compute)
 }
 
@@ -265,6 +266,11 @@ fn transfer(settings: &Settings) -> TransferSettings {
         stripes_in_flight: settings.transfer.stripes_in_flight.count(),
         ..TransferSettings::default()
     }
+}
+
+fn data_plane(settings: &Settings) -> DataPlane {
+    let congestion = settings.network.congestion_control.name().map(str::to_owned);
+    DataPlane::On { port: settings.network.data_port, congestion }
 }
 
 fn record(node: NodeId, domain: FailureDomain, capacity: u64) -> NodeRecord {

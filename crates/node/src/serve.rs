@@ -70,8 +70,7 @@ impl Server {
             return Err(Refusal::WrongBytes);
         }
         let tag = self.check_lease(&lease, item.subject())?.tag;
-        let checked = bytes.clone();
-        if !self.shared.compute.output(move || id.matches(&checked)).await {
+        if !self.shared.compute.matches(id, &bytes).await {
             return Err(Refusal::WrongBytes);
         }
         let size = u32::try_from(bytes.len()).map_err(|_| Refusal::OutOfBounds)?;

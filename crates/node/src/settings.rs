@@ -20,7 +20,7 @@ use toml_edit::Value;
 pub use file::{SettingsFile, SettingsFileError};
 pub use peer::{ParsePeerAddressError, PeerAddress};
 pub use unit::{ByteSize, ParseByteSizeError, ParsePeriodError, Period};
-pub use value::{ChunkingChoice, DomainChoice, SchemeChoice, StripesInFlight};
+pub use value::{ChunkingChoice, CongestionChoice, DomainChoice, SchemeChoice, StripesInFlight};
 
 use value::SettingValue;
 
@@ -127,6 +127,11 @@ settings! {
         listen_port: u16 = "40871",
         /// The addresses that a node listens on, in place of every interface.
         listen: Vec<Multiaddr> = "",
+        /// The port of the data plane, by TCP on the same addresses: shards move there, over TLS, where it can be reached;
+        /// 0 takes a free one.
+        data_port: u16 = "0",
+        /// The congestion control of the data plane's connections, those of this machine to itself aside.
+        congestion_control: CongestionChoice = "bbr",
     }
     /// What a node offers of its disk.
     storage: StorageSettings {

@@ -1,13 +1,17 @@
 //! The system's clock, randomness and processors, as the engine's world wants them.
 
-use std::sync::Arc;
+use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use datamesh_core::time::Timestamp;
 use datamesh_engine::world::{Clock, Compute, Entropy};
 use futures::FutureExt;
+use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use tokio::sync::Semaphore;
 
 /// The system's clocks.
 #[derive(Debug, Clone, Copy)]
@@ -49,39 +53,54 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// The system's processors: as many jobs run at once as there are, on threads that may block.
+/// The system's processors: a thread for each, which all jobs take turns on. They end when the last user is gone.
 #[derive(Debug, Clone)]
 pub struct SystemCompute {
-    processors: Arc<Semaphore>,
+    jobs: Sender<Job>,
+}
+
+/// A job, and whom to tell how it ended.
+struct Job {
+    run: Box<dyn FnOnce() + Send>,
+    ended: oneshot::Sender<thread::Result<()>>,
 }
 
 impl SystemCompute {
     /// All processors that this process may use.
+    ///
+    /// # Panics
+    /// If the system has no more threads.
     #[must_use]
     pub fn all() -> Self {
-        let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { processors: Arc::new(Semaphore::new(count)) }
+        let count = thread::available_parallelism().map_or(1, NonZero::get);
+        let (jobs, waiting) = channel::<Job>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for number in 0..count {
+            let waiting = Arc::clone(&waiting);
+            let named = thread::Builder::new().name(format!("compute-{number}"));
+            named.spawn(move || work(&waiting)).expect("the system has threads left");
+        }
+        Self { jobs }
+    }
+}
+
+fn work(waiting: &Mutex<Receiver<Job>>) {
+    loop {
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { run, ended }) = next else { return };
+        // Whoever waited may have gone; a panic is passed on to who waits, and the thread goes on.
+        let _ = ended.send(catch_unwind(AssertUnwindSafe(run)));
     }
 }
 
 impl Compute for SystemCompute {
     fn run(&self, job: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
-        let processors = Arc::clone(&self.processors);
-        // A task of its own takes the processor: were it given to a future that nobody polls for now, because what would poll
-        // it waits for a processor too, nobody would ever move.
-        let task = tokio::spawn(async move {
-            let permit = processors.acquire_owned().await.expect("nobody closes the semaphore");
-            let run = move || {
-                job();
-                drop(permit);
-            };
-            tokio::task::spawn_blocking(run).await
-        });
+        let (ended, end) = oneshot::channel();
+        let sent = self.jobs.send(Job { run: job, ended });
         async move {
-            if let Err(error) = task.await.flatten()
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
+            sent.expect("the threads are there as long as someone may send to them");
+            if let Err(panic) = end.await.expect("a job that has begun is run to its end") {
+                resume_unwind(panic);
             }
         }
         .boxed()

@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 /// Most buffers that one system call may be given (`IOV_MAX` of Linux).
 const WRITE_PARTS_MAX: usize = 1024;
+/// Most bytes that one system call is given. For larger ones Linux fills its cache with pages of megabytes, which on a virtual
+/// machine are often memory that it has not touched yet: ten times the processor time was measured.
+const WRITE_SIZE_MAX: usize = 256 * 1024;
 /// Items are ciphertext, but whose they are is nobody else's business.
 const FILE_MODE: u32 = 0o600;
 
@@ -176,12 +179,13 @@ impl DiskFile for OpenFile {
     }
 
     fn write_all_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let steps = parts.iter().flat_map(|part| part.chunks(WRITE_SIZE_MAX));
+        let mut slices: Vec<IoSlice<'_>> = steps.map(IoSlice::new).collect();
         let mut left = &mut slices[..];
         // Skips empty parts, so that a write of nothing means a full disk and nothing else.
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
-            let count = left.len().min(WRITE_PARTS_MAX);
+            let count = parts_at_once(left);
             let written = match rustix::io::pwritev(&self.0, &left[..count], offset) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => written,
@@ -201,6 +205,16 @@ impl DiskFile for OpenFile {
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.0.set_len(size)
     }
+}
+
+/// How many parts one call writes: as many as it may and as fit its size, one at least.
+fn parts_at_once(parts: &[IoSlice<'_>]) -> usize {
+    let mut size = 0;
+    let fits = |part: &&IoSlice<'_>| {
+        size += part.len();
+        size <= WRITE_SIZE_MAX
+    };
+    parts.iter().take(WRITE_PARTS_MAX).take_while(fits).count().max(1)
 }
 
 #[cfg(test)]

@@ -224,8 +224,7 @@ impl Transfer {
         match answer.header {
             Response::Found => {
                 let bytes = answer.payload;
-                let checked = bytes.clone();
-                if !self.world.compute.output(move || item.matches(&checked)).await {
+                if !self.world.compute.matches(item, &bytes).await {
                     return Err(Failure::Lied { node, item });
                 }
                 let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);

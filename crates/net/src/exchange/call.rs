@@ -1,4 +1,5 @@
-//! The calling side of the exchange: a stream, a request, its answer, within a byte budget.
+//! The calling side of the exchange: a connection of the data plane or else a stream, a request, its answer, within a byte
+//! budget.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use futures::channel::oneshot;
 use libp2p::swarm::Stream;
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::buffers::Buffers;
 use crate::command::Command;
 use crate::counters::Tally;
 use crate::exchange::budget::{Budget, Reservation};
@@ -18,9 +20,13 @@ use crate::exchange::frame::{self, FrameError, Violation, answer_size_max};
 use crate::exchange::streams::OpenError;
 use crate::identity::peer_of;
 use crate::peers::Fault;
+use crate::plane::dial::Plane;
+use crate::plane::link::Lost;
 use crate::settings::NetworkLimits;
 
-/// Calls to one node that are under way at the same time. A node serves twice as many streams, and Yamux allows twice
+/// Connections of the data plane that a call takes before it takes a stream: any may be an old one that has ended.
+const LINKS_TRIED_MAX: usize = 2;
+/// Calls to one node that are under way on streams at the same time. A node serves twice as many streams, and Yamux allows twice
 /// that, so that neither end ever meets the limit of the other.
 const CALLS_PER_NODE: usize = 112;
 /// Streams to one node that are kept for the next call.
@@ -34,8 +40,10 @@ const CALL_OVERHEAD: usize = 8 * 1024;
 pub(crate) struct Caller {
     commands: mpsc::Sender<Command>,
     faults: mpsc::Sender<Fault>,
+    plane: Option<Arc<Plane>>,
     lanes: Mutex<BTreeMap<NodeId, Lane>>,
     budget: Budget,
+    buffers: Buffers,
     stall: Duration,
     tally: Arc<Tally>,
 }
@@ -57,11 +65,14 @@ impl Caller {
     pub(crate) fn new(
         commands: mpsc::Sender<Command>,
         faults: mpsc::Sender<Fault>,
+        plane: Option<Plane>,
+        buffers: Buffers,
         limits: &NetworkLimits,
         tally: Arc<Tally>,
     ) -> Self {
         let budget = Budget::new(limits.outbound_bytes);
-        Self { commands, faults, lanes: Mutex::default(), budget, stall: limits.stall, tally }
+        let plane = plane.map(Arc::new);
+        Self { commands, faults, plane, lanes: Mutex::default(), budget, buffers, stall: limits.stall, tally }
     }
 
     /// Waits until the request and its longest answer fit the budget.
@@ -81,14 +92,53 @@ impl Caller {
         node: NodeId,
         request: &Message<Request>,
     ) -> Result<Message<Response>, CallError> {
-        let places = Arc::clone(&self.lanes().entry(node).or_insert_with(Lane::new).places);
-        let _place = places.acquire().await.expect("places are never closed");
-        let answer = self.attempt(node, request).await;
+        let answer = match self.by_link(node, request).await {
+            Some(answer) => answer,
+            None => self.by_stream(node, request).await,
+        };
         match &answer {
             Ok(_) => self.tally.calls_answered.increase(),
             Err(_) => self.tally.calls_unanswered.increase(),
         }
         answer
+    }
+
+    /// Calls a node over the data plane; `None` where it can't be reached so.
+    async fn by_link(
+        &self,
+        node: NodeId,
+        request: &Message<Request>,
+    ) -> Option<Result<Message<Response>, CallError>> {
+        let plane = self.plane.as_ref()?;
+        for _ in 0..LINKS_TRIED_MAX {
+            let link = plane.link(node).await?;
+            let error = match link.call(request).await {
+                Ok(answer) if answers(&request.header, &answer.header) => {
+                    self.tally.calls_by_link.increase();
+                    return Some(Ok(answer));
+                }
+                Ok(_) => {
+                    link.close();
+                    FrameError::Violation(Violation::WrongAnswer)
+                }
+                Err(Lost::Ended(_)) => continue,
+                Err(Lost::Stalled) => FrameError::Stalled,
+                Err(Lost::Violation(violation)) => FrameError::Violation(violation),
+            };
+            return Some(Err(self.describe(node, error)));
+        }
+        None
+    }
+
+    /// Calls a node over a libp2p stream.
+    async fn by_stream(
+        &self,
+        node: NodeId,
+        request: &Message<Request>,
+    ) -> Result<Message<Response>, CallError> {
+        let places = Arc::clone(&self.lanes().entry(node).or_insert_with(Lane::new).places);
+        let _place = places.acquire().await.expect("places are never closed");
+        self.attempt(node, request).await
     }
 
     async fn attempt(
@@ -166,7 +216,7 @@ impl Caller {
         if payload_size > payload_size_max || !answers(&request.header, &header) {
             return Err(Violation::WrongAnswer.into());
         }
-        let payload = frame::read_payload(stream, payload_size, self.stall).await?;
+        let payload = frame::read_payload(stream, payload_size, &self.buffers, self.stall).await?;
         self.tally.bytes_received.add_size(size + payload_size);
         Ok(Some(Message { header, payload }))
     }
@@ -206,14 +256,20 @@ impl Caller {
 
     /// Closes streams that nobody used for long, and forgets nodes that nobody calls.
     pub(crate) fn sweep(&self) {
+        if let Some(plane) = &self.plane {
+            plane.sweep();
+        }
         self.lanes().retain(|_, lane| {
             lane.idle.retain(|(since, _)| since.elapsed() < IDLE);
             !lane.idle.is_empty() || Arc::strong_count(&lane.places) > 1
         });
     }
 
-    /// Closes every idle stream.
+    /// Closes every connection of the data plane and every idle stream.
     pub(crate) fn close(&self) {
+        if let Some(plane) = &self.plane {
+            plane.close();
+        }
         self.lanes().clear();
     }
 

@@ -17,11 +17,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use crate::buffers::Buffers;
+
 const LENGTH_SIZE: usize = size_of::<u32>();
 /// The longest header of an answer that holds no list of unbounded parts, bytes.
 const PLAIN_HEADER_SIZE_MAX: usize = 4 * 1024;
 /// Slower than this, a peer that drips bytes would hold its reservation for nothing: bytes a second.
 const RATE_MIN: usize = 16 * 1024;
+/// Bytes of an unwanted payload that are read at once.
+const SKIP_SIZE: usize = 4 * 1024;
 
 /// Why a message did not arrive or was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -151,16 +155,42 @@ pub(crate) async fn write<H: Header>(
     message: &Message<H>,
     stall: Duration,
 ) -> Result<usize, FrameError> {
+    let head = head(&[], message);
+    let size = push(stream, &head, &message.payload, stall).await?;
+    flush(stream, stall).await?;
+    Ok(size)
+}
+
+/// What stands before a message's payload: some prefix, the header and the payload's length.
+pub(crate) fn head<H: Header>(prefix: &[u8], message: &Message<H>) -> Vec<u8> {
     let header = encode(&message.header);
-    let mut head = Vec::with_capacity(header.len() + 2 * LENGTH_SIZE);
+    let mut head = Vec::with_capacity(prefix.len() + header.len() + 2 * LENGTH_SIZE);
+    head.extend_from_slice(prefix);
     head.extend_from_slice(&length(header.len()));
     head.extend_from_slice(&header);
     head.extend_from_slice(&length(message.payload.len()));
-    for part in [&head[..], &message.payload[..]] {
+    head
+}
+
+/// Gives a stream a message, of which it may keep the end until it is flushed. Says how many bytes it took.
+///
+/// # Cancel safety
+/// As [`write`].
+pub(crate) async fn push(
+    stream: &mut (impl AsyncWrite + Unpin),
+    head: &[u8],
+    payload: &[u8],
+    stall: Duration,
+) -> Result<usize, FrameError> {
+    for part in [head, payload] {
         drain(stream, part, stall).await?;
     }
-    moved(stall, stream.flush()).await?;
-    Ok(head.len() + message.payload.len())
+    Ok(head.len() + payload.len())
+}
+
+/// Has a stream send what it kept.
+pub(crate) async fn flush(stream: &mut (impl AsyncWrite + Unpin), stall: Duration) -> Result<(), FrameError> {
+    moved(stall, stream.flush()).await
 }
 
 /// # Panics
@@ -175,14 +205,41 @@ pub(crate) async fn read_header_size(
     size_max: usize,
     stall: Duration,
 ) -> Result<Option<usize>, FrameError> {
+    let Some(size) = read_number(stream, stall).await? else { return Ok(None) };
+    within(size, size_max).map(Some).ok_or_else(|| Violation::HeaderTooLong { size, size_max }.into())
+}
+
+/// Reads a number; `None` when the stream ended before it.
+///
+/// # Cancel safety
+/// Nothing is lost when dropped before the first byte has arrived.
+pub(crate) async fn read_number(
+    stream: &mut (impl AsyncRead + Unpin),
+    stall: Duration,
+) -> Result<Option<u32>, FrameError> {
     let mut first = [0];
     if moved(stall, stream.read(&mut first)).await? == 0 {
         return Ok(None);
     }
     let mut rest = [0; LENGTH_SIZE - 1];
     fill(stream, &mut rest, stall).await?;
-    let size = u32::from_le_bytes([first[0], rest[0], rest[1], rest[2]]);
-    within(size, size_max).map(Some).ok_or_else(|| Violation::HeaderTooLong { size, size_max }.into())
+    Ok(Some(u32::from_le_bytes([first[0], rest[0], rest[1], rest[2]])))
+}
+
+/// Reads a payload of a length that was checked, and keeps nothing of it.
+pub(crate) async fn skip_payload(
+    stream: &mut (impl AsyncRead + Unpin),
+    size: usize,
+    stall: Duration,
+) -> Result<(), FrameError> {
+    let mut scratch = [0; SKIP_SIZE];
+    let mut left = size;
+    while left > 0 {
+        let step = left.min(SKIP_SIZE);
+        fill(stream, &mut scratch[..step], stall).await?;
+        left -= step;
+    }
+    Ok(())
 }
 
 /// Reads a header of a length that was checked, and the length of the payload after it, which is checked too.
@@ -216,11 +273,12 @@ fn within(size: u32, size_max: usize) -> Option<usize> {
 pub(crate) async fn read_payload(
     stream: &mut (impl AsyncRead + Unpin),
     size: usize,
+    buffers: &Buffers,
     stall: Duration,
 ) -> Result<Bytes, FrameError> {
-    let mut bytes = vec![0; size];
-    fill(stream, &mut bytes, stall).await?;
-    Ok(bytes.into())
+    let mut buffer = buffers.take(size);
+    fill(stream, buffer.as_mut(), stall).await?;
+    Ok(buffer.freeze())
 }
 
 async fn drain(
@@ -297,6 +355,8 @@ mod tests {
     use futures::AsyncRead;
     use futures::io::Cursor;
 
+    use crate::buffers::Buffers;
+
     use super::{FrameError, Header, Violation, read_header, read_header_size, read_payload, write};
 
     const STALL: Duration = Duration::from_millis(50);
@@ -307,7 +367,7 @@ mod tests {
             return Ok(None);
         };
         let (header, size) = read_header(&mut stream, size, STALL).await?;
-        let payload = read_payload(&mut stream, size, STALL).await?;
+        let payload = read_payload(&mut stream, size, &Buffers::default(), STALL).await?;
         Ok(Some(Message { header, payload }))
     }
 

@@ -1,6 +1,7 @@
 //! The serving side of the exchange: reads requests within a byte budget, answers them, and reports broken peers.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use datamesh_core::id::NodeId;
@@ -9,11 +10,12 @@ use datamesh_core::wire::{Message, Refusal, Request, Response};
 use futures::AsyncWriteExt;
 use libp2p::PeerId;
 use libp2p::swarm::Stream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::buffers::Buffers;
 use crate::counters::Tally;
 use crate::exchange::Answer;
 use crate::exchange::budget::{Budget, Reservation};
@@ -25,15 +27,19 @@ use crate::settings::NetworkLimits;
 
 /// Streams that one peer may have open. More than twice what one of us opens, see `call`.
 const STREAMS_PER_PEER: usize = 256;
-/// How long a stream may lie unused. Longer than a caller keeps it, so that the caller closes it.
-const IDLE: Duration = Duration::from_secs(120);
+/// Connections of the data plane that one peer may have. More than one of us makes, and a restarted peer may have left some.
+const LINKS_PER_PEER: usize = 8;
+/// How long a stream or a connection may lie unused. Longer than a caller keeps it, so that the caller closes it.
+pub(crate) const IDLE: Duration = Duration::from_secs(120);
 
-/// Answers the requests that arrive on streams.
+/// Answers requests, whichever way they arrive.
 pub(crate) struct Server {
     answerer: Arc<dyn Answer>,
     membership: Arc<Membership>,
     budget: Budget,
-    answers: Semaphore,
+    answers: Arc<Semaphore>,
+    shares: Mutex<BTreeMap<NodeId, Weak<Parts>>>,
+    buffers: Buffers,
     limits: NetworkLimits,
     faults: mpsc::Sender<Fault>,
     tally: Arc<Tally>,
@@ -43,16 +49,38 @@ pub(crate) struct Server {
 
 /// What one peer may have under way at a server, over all its connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Share {
+pub(crate) struct Share(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     streams: Arc<Semaphore>,
+    links: Arc<Semaphore>,
     budget: Budget,
 }
 
 impl Share {
+    fn new(stream_count: usize, link_count: usize, size: usize) -> Self {
+        let (streams, links) = (Semaphore::new(stream_count), Semaphore::new(link_count));
+        let budget = Budget::new(size);
+        Self(Arc::new(Parts { streams: Arc::new(streams), links: Arc::new(links), budget }))
+    }
+
     /// The share of a peer that is answered nothing.
     pub(crate) fn none() -> Self {
-        Self { streams: Arc::new(Semaphore::new(0)), budget: Budget::new(0) }
+        Self::new(0, 0, 0)
     }
+
+    /// A place for one more connection of the data plane, if there is one.
+    pub(crate) fn link_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.links).try_acquire_owned().ok()
+    }
+}
+
+/// Room for a message in a peer's share and in the server's budget, until this is dropped.
+pub(crate) struct Room {
+    _share: Reservation,
+    _bytes: Reservation,
+    _answering: Option<OwnedSemaphorePermit>,
 }
 
 impl Server {
@@ -60,6 +88,7 @@ impl Server {
         answerer: Arc<dyn Answer>,
         membership: Arc<Membership>,
         limits: &NetworkLimits,
+        buffers: Buffers,
         faults: mpsc::Sender<Fault>,
         tally: Arc<Tally>,
         closing: CancellationToken,
@@ -68,7 +97,9 @@ impl Server {
             answerer,
             membership,
             budget: Budget::new(limits.inbound_bytes),
-            answers: Semaphore::new(limits.answers),
+            answers: Arc::new(Semaphore::new(limits.answers)),
+            shares: Mutex::default(),
+            buffers,
             limits: limits.clone(),
             faults,
             tally,
@@ -77,22 +108,34 @@ impl Server {
         }
     }
 
-    /// The share of a newly connected peer.
-    pub(crate) fn share(&self) -> Share {
-        let budget = Budget::new(self.limits.inbound_bytes_per_peer);
-        Share { streams: Arc::new(Semaphore::new(STREAMS_PER_PEER)), budget }
+    /// The share of a connected peer: one for all its connections.
+    pub(crate) fn share(&self, node: NodeId) -> Share {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(&node).and_then(Weak::upgrade) {
+            return Share(share);
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Share::new(STREAMS_PER_PEER, LINKS_PER_PEER, self.limits.inbound_bytes_per_peer);
+        shares.insert(node, Arc::downgrade(&share.0));
+        share
+    }
+
+    /// Runs a part of the serving, which the end of the network waits for.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// Serves a stream until it ends. A stream beyond the peer's share is dropped.
     pub(crate) fn accept(self: &Arc<Self>, peer: PeerId, share: Share, stream: Stream) {
-        let (Ok(place), Some(from)) = (Arc::clone(&share.streams).try_acquire_owned(), node_of(&peer)) else {
+        let (Ok(place), Some(from)) = (Arc::clone(&share.0.streams).try_acquire_owned(), node_of(&peer))
+        else {
             self.tally.requests_refused.increase();
             return;
         };
         let server = Arc::clone(self);
         self.tasks.spawn(async move {
             let closing = server.closing.clone();
-            let served = closing.run_until_cancelled(server.serve(from, &share.budget, stream)).await;
+            let served = closing.run_until_cancelled(server.serve(from, &share, stream)).await;
             if let Some(Err(FrameError::Violation(violation))) = served {
                 server.report(peer, &violation);
             }
@@ -111,12 +154,35 @@ impl Server {
         self.budget.free()
     }
 
-    fn report(&self, peer: PeerId, violation: &Violation) {
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    /// How long nothing may move.
+    pub(crate) fn stall(&self) -> Duration {
+        self.limits.stall
+    }
+
+    pub(crate) fn count_request(&self, size: usize) {
+        self.tally.bytes_received.add_size(size);
+    }
+
+    pub(crate) fn count_answer(&self, size: usize) {
+        self.tally.bytes_sent.add_size(size);
+        self.tally.requests_answered.increase();
+    }
+
+    pub(crate) fn count_refusal(&self) {
+        self.tally.requests_refused.increase();
+    }
+
+    /// Tells the swarm that a peer broke the protocol.
+    pub(crate) fn report(&self, peer: PeerId, violation: &Violation) {
         // When so many faults are waiting that there is no room, one more tells nothing new.
         let _ = self.faults.try_send(Fault { peer, what: violation.to_string() });
     }
 
-    async fn serve(&self, from: NodeId, share: &Budget, mut stream: Stream) -> Result<(), FrameError> {
+    async fn serve(&self, from: NodeId, share: &Share, mut stream: Stream) -> Result<(), FrameError> {
         while let Some(size) = frame::read_header_size(&mut stream, WIRE_HEADER_SIZE_MAX, IDLE).await? {
             if !self.serve_one(from, share, &mut stream, size).await? {
                 self.refuse(&mut stream).await?;
@@ -127,31 +193,46 @@ impl Server {
         Ok(())
     }
 
-    /// Serves the request behind a header of this size; `false` when there is no room for it in time. A peer waits for
-    /// room in its own share before it takes any of what all have in common, so that a greedy one waits for itself.
+    /// Serves the request behind a header of this size; `false` when there is no room for it in time.
     async fn serve_one(
         &self,
         from: NodeId,
-        share: &Budget,
+        share: &Share,
         stream: &mut Stream,
         size: usize,
     ) -> Result<bool, FrameError> {
-        let Some(header_share) = self.reserve(share, size).await else { return Ok(false) };
-        let Some(header_bytes) = self.reserve(&self.budget, size).await else { return Ok(false) };
+        let Some(header_room) = self.room(share, size).await else { return Ok(false) };
         let (header, payload_size) = frame::read_header::<Request>(stream, size, self.limits.stall).await?;
-        drop((header_share, header_bytes));
-
-        let message_size = payload_size + answer_size_max(&header).1;
-        let Some(_message_share) = self.reserve(share, message_size).await else { return Ok(false) };
-        let Ok(_answering) = self.answers.try_acquire() else { return Ok(false) };
-        let Some(_message_bytes) = self.reserve(&self.budget, message_size).await else { return Ok(false) };
-        let payload = frame::read_payload(stream, payload_size, self.limits.stall).await?;
-        self.tally.bytes_received.add_size(size + payload_size);
+        drop(header_room);
+        let Some(_room) = self.message_room(share, &header, payload_size).await else { return Ok(false) };
+        let payload = frame::read_payload(stream, payload_size, &self.buffers, self.limits.stall).await?;
+        self.count_request(size + payload_size);
         let answer = self.answer(from, Message { header, payload }).await?;
         let sent = frame::write(stream, &answer, self.limits.stall).await?;
-        self.tally.bytes_sent.add_size(sent);
-        self.tally.requests_answered.increase();
+        self.count_answer(sent);
         Ok(true)
+    }
+
+    /// Room for so many bytes; `None` when there is none in time. A peer waits for room in its own share before it takes any
+    /// of what all have in common, so that a greedy one waits for itself.
+    pub(crate) async fn room(&self, share: &Share, size: usize) -> Option<Room> {
+        let share = self.reserve(&share.0.budget, size).await?;
+        let bytes = self.reserve(&self.budget, size).await?;
+        Some(Room { _share: share, _bytes: bytes, _answering: None })
+    }
+
+    /// Room for a request's payload and its longest answer, and a place among those that are answered at once.
+    pub(crate) async fn message_room(
+        &self,
+        share: &Share,
+        header: &Request,
+        payload_size: usize,
+    ) -> Option<Room> {
+        let message_size = payload_size + answer_size_max(header).1;
+        let share = self.reserve(&share.0.budget, message_size).await?;
+        let answering = Arc::clone(&self.answers).try_acquire_owned().ok()?;
+        let bytes = self.reserve(&self.budget, message_size).await?;
+        Some(Room { _share: share, _bytes: bytes, _answering: Some(answering) })
     }
 
     async fn reserve(&self, budget: &Budget, size: usize) -> Option<Reservation> {
@@ -160,7 +241,7 @@ impl Server {
 
     /// Says that the node is busy. The stream is of no more use, since what was not read stays in it.
     async fn refuse(&self, stream: &mut Stream) -> Result<(), FrameError> {
-        self.tally.requests_refused.increase();
+        self.count_refusal();
         let busy = Message::bare(Response::Refused(Refusal::Busy));
         let sent = frame::write(stream, &busy, self.limits.stall).await?;
         self.tally.bytes_sent.add_size(sent);

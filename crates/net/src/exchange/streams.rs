@@ -98,7 +98,7 @@ impl Behaviour {
 
     fn connect(&mut self, connection: ConnectionId, peer: PeerId) -> Handler {
         let share = match &self.inbound {
-            Inbound::Served(server) => server.share(),
+            Inbound::Served(server) => node_of(&peer).map_or_else(Share::none, |node| server.share(node)),
             Inbound::Refused => Share::none(),
         };
         let connected =

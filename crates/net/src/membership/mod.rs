@@ -6,7 +6,7 @@ pub(crate) mod reconcile;
 pub(crate) mod upkeep;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use datamesh_core::id::NodeId;
@@ -22,16 +22,20 @@ use crate::counters::Tally;
 use crate::exchange::frame::Violation;
 use crate::identity::Identity;
 use crate::membership::book::{Book, Novelty};
+use crate::plane::address::{self, HostPort};
 use crate::settings::NodeOffer;
 
 /// Batches of news that may wait to be passed on.
 pub(crate) const NEWS_WAITING_MAX: usize = 256;
+/// Addresses of the data plane in this node's record.
+const DATA_ADDRESSES_MAX: usize = 4;
 /// Signatures that are verified before other tasks get their turn.
 const VERIFIED_AT_ONCE: usize = 16;
 
 /// What is known of the mesh. Shared by whoever learns or asks.
 pub(crate) struct Membership {
     own: Option<Own>,
+    data_port: OnceLock<u16>,
     book: Mutex<Book>,
     topology: watch::Sender<Arc<Topology>>,
     news: mpsc::Sender<Vec<Signed<NodeRecord>>>,
@@ -79,7 +83,7 @@ impl Membership {
             book.admit(record, now);
         }
         let topology = watch::Sender::new(Arc::new(topology_of(&book)));
-        Self { own, book: Mutex::new(book), topology, news, tally }
+        Self { own, data_port: OnceLock::new(), book: Mutex::new(book), topology, news, tally }
     }
 
     /// The mesh as it is known now.
@@ -92,11 +96,23 @@ impl Membership {
         self.topology.subscribe()
     }
 
-    /// Where a node says it can be dialled.
+    /// Where a node says it can be dialled by libp2p.
     pub(crate) fn addresses(&self, node: &NodeId) -> Vec<Multiaddr> {
         let topology = self.topology();
+        topology.record(node).map(swarm_addresses).unwrap_or_default()
+    }
+
+    /// Where a node says it serves the data plane.
+    pub(crate) fn data_addresses(&self, node: &NodeId) -> Vec<HostPort> {
+        let topology = self.topology();
         let texts = topology.record(node).map(|record| record.addresses.as_slice()).unwrap_or_default();
-        texts.iter().filter_map(|text| text.parse().ok()).collect()
+        texts.iter().filter_map(|text| address::host_and_port(&text.parse().ok()?)).collect()
+    }
+
+    /// Says on which port this node serves the data plane, before it first says where it is.
+    pub(crate) fn set_data_port(&self, port: u16) {
+        // The network is started once.
+        let _ = self.data_port.set(port);
     }
 
     /// One page of the records known.
@@ -205,7 +221,8 @@ impl Membership {
 
     /// Changes the addresses in this node's own record; `None` for a client, which has none.
     pub(crate) fn set_addresses(&self, addresses: &[Multiaddr]) -> Option<Signed<NodeRecord>> {
-        self.restate(|standing| standing.addresses = dialable(addresses))
+        let port = self.data_port.get().copied();
+        self.restate(|standing| standing.addresses = dialable(addresses, port))
     }
 
     /// Signs this node's own record anew, later than any that is known of it.
@@ -256,14 +273,23 @@ fn sound(record: &Signed<NodeRecord>) -> Result<(), Violation> {
     if bounded && record.verify().is_ok() { Ok(()) } else { Err(Violation::ForgedRecord) }
 }
 
+/// Where libp2p can dial a node.
+pub(crate) fn swarm_addresses(record: &NodeRecord) -> Vec<Multiaddr> {
+    let parsed = record.addresses.iter().filter_map(|text| text.parse().ok());
+    parsed.filter(|address| !address::is_data(address)).collect()
+}
+
 /// The addresses worth telling others: without the peer id, which the record names; and where there are others, without
-/// those that only this machine can dial.
-fn dialable(addresses: &[Multiaddr]) -> Vec<Multiaddr> {
+/// those that only this machine can dial. Those of the data plane stand last.
+fn dialable(addresses: &[Multiaddr], data_port: Option<u16>) -> Vec<Multiaddr> {
     let bare = addresses.iter().cloned().map(without_peer).filter(|address| !unspecified(address));
     let short: Vec<Multiaddr> = bare.filter(|bare| bare.to_string().len() <= NODE_TEXT_SIZE_MAX).collect();
     let elsewhere: Vec<Multiaddr> = short.iter().filter(|address| !loopback(address)).cloned().collect();
     let mut chosen = if elsewhere.is_empty() { short } else { elsewhere };
-    chosen.truncate(NODE_ADDRESSES_MAX);
+    let mut data = data_port.map(|port| address::beside(&chosen, port)).unwrap_or_default();
+    data.truncate(DATA_ADDRESSES_MAX);
+    chosen.truncate(NODE_ADDRESSES_MAX - data.len());
+    chosen.append(&mut data);
     chosen
 }
 

@@ -102,9 +102,9 @@ fn loopback_is_told_only_where_there_is_nothing_else() {
     let parse = |text: &str| text.parse().expect("an address");
     let (near, far) = (parse("/ip4/127.0.0.1/tcp/1"), parse("/ip4/192.0.2.7/tcp/1"));
     let nowhere = parse("/ip4/0.0.0.0/tcp/1");
-    assert_eq!(dialable(&[near, far.clone()]), [far]);
+    assert_eq!(dialable(&[near, far.clone()], None), [far]);
     let near: libp2p::Multiaddr = parse("/ip6/::1/udp/1/quic-v1");
-    assert_eq!(dialable(&[nowhere, near.clone()]), [near]);
+    assert_eq!(dialable(&[nowhere, near.clone()], None), [near]);
     let named = parse("/dns4/node.example/tcp/1/p2p/12D3KooWGzBTGYTQPLVL5sTmRtWBoFTbuWRtm5GHuUcHTCFmBQwT");
-    assert_eq!(dialable(&[named]), [parse("/dns4/node.example/tcp/1")]);
+    assert_eq!(dialable(&[named], None), [parse("/dns4/node.example/tcp/1")]);
 }

@@ -21,7 +21,7 @@ use crate::exchange::call::Caller;
 use crate::gossip;
 use crate::identity::{node_of, peer_of};
 use crate::membership::reconcile::{Direction, Reconciled, reconcile};
-use crate::membership::{Learned, Membership, disk};
+use crate::membership::{Learned, Membership, disk, swarm_addresses};
 use crate::random;
 
 /// Notices of the swarm that may wait.
@@ -195,7 +195,7 @@ impl Upkeep {
     async fn route(&self, records: &[Signed<NodeRecord>]) {
         let staying = records.iter().map(Signed::unverified).filter(|record| record.state != NodeState::Gone);
         for record in staying.filter(|record| record.node != self.own) {
-            let addresses = record.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+            let addresses = swarm_addresses(record);
             self.ask(Command::Route { peer: peer_of(&record.node), addresses }).await;
         }
     }

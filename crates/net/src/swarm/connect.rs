@@ -94,6 +94,7 @@ impl Driver {
     pub(super) fn look_after_connections(&mut self) {
         let now = Instant::now();
         for peer in self.conduct.pardon(now) {
+            self.denied.remove(&peer);
             self.swarm.behaviour_mut().denied.unblock_peer(peer);
         }
         let connected = self.nodes_connected();

@@ -26,7 +26,7 @@ use crate::gossip;
 use crate::identity::node_of;
 use crate::membership::Membership;
 use crate::membership::upkeep::{Joining, Notice};
-use crate::peers::{Absences, Conduct, Fault, Sentence, why_not_reached};
+use crate::peers::{Absences, Conduct, Denied, Fault, Sentence, why_not_reached};
 use crate::swarm::connect::Seed;
 
 /// How often connections are looked after.
@@ -46,6 +46,7 @@ pub(crate) struct Driver {
     pub(crate) addresses: watch::Sender<Vec<Multiaddr>>,
     pub(crate) external: Vec<Multiaddr>,
     pub(crate) conduct: Conduct,
+    pub(crate) denied: Denied,
     pub(crate) tally: Arc<Tally>,
     pub(crate) closing: CancellationToken,
     pub(crate) state: State,
@@ -185,6 +186,7 @@ impl Driver {
                 tracing::warn!(%peer, what, "peer broke the protocol again: denied for a while");
                 self.tally.denials.increase();
                 self.swarm.behaviour_mut().denied.block_peer(peer);
+                self.denied.insert(&peer);
             }
         }
     }

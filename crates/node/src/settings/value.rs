@@ -73,6 +73,49 @@ impl SettingValue for u16 {
     }
 }
 
+/// Which congestion control the data plane asks the kernel for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CongestionChoice {
+    /// Whatever the system sets for every connection.
+    System,
+    /// This one, where the kernel has it.
+    Named(String),
+}
+
+impl CongestionChoice {
+    /// Longest name, bytes: `TCP_CA_NAME_MAX` of Linux, less its end.
+    const LENGTH_MAX: usize = 15;
+
+    /// The name to ask the kernel for; `None` to leave it alone.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::System => None,
+            Self::Named(name) => Some(name),
+        }
+    }
+}
+
+impl SettingValue for CongestionChoice {
+    const FORM: &'static str = "`system`, or a name that the kernel has";
+    const CHOICES: &'static [&'static str] = &["bbr", "cubic", "system"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        let plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        let sound = (1..=Self::LENGTH_MAX).contains(&text.len()) && text.bytes().all(plain);
+        match text {
+            "system" => Ok(Self::System),
+            _ if sound => Ok(Self::Named(text.to_owned())),
+            _ => Err(format!("`{text}` is no name of a congestion control")),
+        }
+    }
+
+    fn text(&self) -> String {
+        self.name().unwrap_or("system").to_owned()
+    }
+}
+
 /// How many stripes of one object are under way at once, 1 to 64: each takes its chunk and its shards of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StripesInFlight(u8);

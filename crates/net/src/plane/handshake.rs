@@ -1,0 +1,300 @@
+//! The TLS handshake: both ends show certificates that are signed by their libp2p identities.
+
+use std::io;
+use std::sync::Arc;
+
+use datamesh_core::id::NodeId;
+use libp2p::identity::Keypair;
+use libp2p::tls::certificate;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, Connection, DigitallySignedStruct, DistinguishedName,
+    ServerConfig, ServerConnection, SignatureScheme, version::TLS13,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::identity::node_of;
+use crate::plane::PROTOCOL;
+use crate::plane::record::{Opening, RecordError, Sealing, record_size};
+
+/// A name must be given to rustls; nothing is decided by it.
+const SERVER_NAME: &str = "datamesh";
+
+/// Why there is no secure connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    #[error("{0}")]
+    Socket(#[from] io::Error),
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+    #[error("{0}")]
+    Record(#[from] RecordError),
+    #[error("peer has no identity that is known here")]
+    Identity,
+}
+
+/// A connection whose other end is known, and what of its data has arrived already.
+pub(crate) struct Secured {
+    pub(crate) node: NodeId,
+    pub(crate) socket: TcpStream,
+    pub(crate) sealing: Sealing,
+    pub(crate) opening: Opening,
+    pub(crate) arrived: Vec<u8>,
+}
+
+/// What this participant shakes hands with.
+#[derive(Clone)]
+pub(crate) struct Credentials {
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+    congestion: Option<Arc<str>>,
+}
+
+impl Credentials {
+    /// # Errors
+    /// Why there is no certificate.
+    pub(crate) fn new(keypair: &Keypair, congestion: Option<String>) -> Result<Self, String> {
+        let (certificate, key) = certificate::generate(keypair).map_err(|error| error.to_string())?;
+        let why = |error: rustls::Error| error.to_string();
+        let (provider, verifier) = (Arc::new(provider()), Arc::new(Libp2pVerifier));
+        // Given to rustls as a resolver, because it reads no certificate with an extension that it doesn't know.
+        let key = provider.key_provider.load_private_key(key).map_err(why)?;
+        let own = Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key)));
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        let client = client.with_protocol_versions(&[&TLS13]).map_err(why)?.dangerous();
+        let client = client.with_custom_certificate_verifier(verifier.clone());
+        let mut client = client.with_client_cert_resolver(own.clone());
+        client.alpn_protocols = vec![PROTOCOL.to_vec()];
+        client.enable_secret_extraction = true;
+        client.resumption = rustls::client::Resumption::disabled();
+        let server = ServerConfig::builder_with_provider(provider);
+        let server = server.with_protocol_versions(&[&TLS13]).map_err(why)?;
+        let mut server = server.with_client_cert_verifier(verifier).with_cert_resolver(own);
+        server.alpn_protocols = vec![PROTOCOL.to_vec()];
+        server.enable_secret_extraction = true;
+        // Sessions aren't resumed, and only data may follow the handshake.
+        server.send_tls13_tickets = 0;
+        Ok(Self {
+            client: Arc::new(client),
+            server: Arc::new(server),
+            congestion: congestion.map(Into::into),
+        })
+    }
+
+    /// Shakes hands with whom this participant has dialled. The caller compares the node with whom it wanted.
+    pub(crate) async fn greet(&self, socket: TcpStream) -> Result<Secured, HandshakeError> {
+        self.prepare(&socket)?;
+        let name = ServerName::try_from(SERVER_NAME).expect("it is a name");
+        let connection = ClientConnection::new(Arc::clone(&self.client), name)?;
+        shake_hands(socket, connection.into()).await
+    }
+
+    /// Shakes hands with who has dialled.
+    pub(crate) async fn welcome(&self, socket: TcpStream) -> Result<Secured, HandshakeError> {
+        self.prepare(&socket)?;
+        shake_hands(socket, ServerConnection::new(Arc::clone(&self.server))?.into()).await
+    }
+
+    /// Sets what both ends set on their sockets: no waiting for more to send, and where the way is long, congestion control
+    /// that a lost packet doesn't stop.
+    fn prepare(&self, socket: &TcpStream) -> io::Result<()> {
+        socket.set_nodelay(true)?;
+        if let Some(congestion) = &self.congestion
+            && !socket.peer_addr()?.ip().is_loopback()
+        {
+            choose_congestion(socket, congestion);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn choose_congestion(socket: &TcpStream, name: &str) {
+    if let Err(error) = socket2::SockRef::from(socket).set_tcp_congestion(name.as_bytes()) {
+        tracing::debug!(%error, name, "the kernel keeps its own congestion control");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn choose_congestion(_: &TcpStream, _: &str) {}
+
+/// The fastest cipher of this processor first. The end that dials decides.
+fn provider() -> CryptoProvider {
+    let mut suites = vec![TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256];
+    if !encrypts_aes() {
+        suites.reverse();
+    }
+    CryptoProvider { cipher_suites: suites, ..rustls::crypto::aws_lc_rs::default_provider() }
+}
+
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+fn encrypts_aes() -> bool {
+    std::arch::is_x86_feature_detected!("aes")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn encrypts_aes() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes")
+}
+
+#[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+fn encrypts_aes() -> bool {
+    false
+}
+
+async fn shake_hands(mut socket: TcpStream, mut connection: Connection) -> Result<Secured, HandshakeError> {
+    let mut arrived = Vec::new();
+    loop {
+        send_pending(&mut socket, &mut connection).await?;
+        if !connection.is_handshaking() {
+            break;
+        }
+        // Record by record, so that nothing behind the handshake is taken by rustls.
+        let size = whole_record(&mut socket, &mut arrived).await?;
+        let mut record = &arrived[..size];
+        while !record.is_empty() {
+            connection.read_tls(&mut record)?;
+            if let Err(error) = connection.process_new_packets() {
+                // The peer is told why; whether it still listens doesn't matter.
+                let _ = send_pending(&mut socket, &mut connection).await;
+                return Err(error.into());
+            }
+        }
+        arrived.drain(..size);
+    }
+    let certificate = connection.peer_certificates().and_then(|chain| chain.first());
+    let certificate = certificate.ok_or(HandshakeError::Identity)?;
+    let parsed = certificate::parse(certificate).map_err(|_| HandshakeError::Identity)?;
+    let node = node_of(&parsed.peer_id()).ok_or(HandshakeError::Identity)?;
+    let secrets = connection.dangerous_extract_secrets()?;
+    let sealing = Sealing::new(secrets.tx).ok_or(HandshakeError::Identity)?;
+    let opening = Opening::new(secrets.rx).ok_or(HandshakeError::Identity)?;
+    Ok(Secured { node, socket, sealing, opening, arrived })
+}
+
+async fn send_pending(socket: &mut TcpStream, connection: &mut Connection) -> io::Result<()> {
+    let mut out = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut out)?;
+    }
+    socket.write_all(&out).await
+}
+
+/// Reads until a whole record is there and says how long it is. What is kept never exceeds two records.
+async fn whole_record(socket: &mut TcpStream, arrived: &mut Vec<u8>) -> Result<usize, HandshakeError> {
+    loop {
+        match record_size(arrived)? {
+            Some(size) if size <= arrived.len() => return Ok(size),
+            _ => {}
+        }
+        if socket.read_buf(arrived).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}
+
+/// Accepts whoever proves to hold the key of a libp2p identity, as the libp2p TLS specification says.
+#[derive(Debug)]
+struct Libp2pVerifier;
+
+fn check_chain(own: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+    if !others.is_empty() {
+        return Err(CertificateError::BadEncoding.into());
+    }
+    certificate::parse(own).map(|_| ()).map_err(|_| CertificateError::BadSignature.into())
+}
+
+fn check_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let bad = || rustls::Error::from(CertificateError::BadSignature);
+    let parsed = certificate::parse(certificate).map_err(|_| bad())?;
+    parsed.verify_signature(signed.scheme, message, signed.signature()).map_err(|_| bad())?;
+    Ok(HandshakeSignatureValid::assertion())
+}
+
+const SCHEMES: [SignatureScheme; 3] = [
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::ED25519,
+];
+
+impl ServerCertVerifier for Libp2pVerifier {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        check_chain(own, others).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("only TLS 1.3 is spoken".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        check_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        SCHEMES.to_vec()
+    }
+}
+
+impl ClientCertVerifier for Libp2pVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        check_chain(own, others).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("only TLS 1.3 is spoken".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        check_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        SCHEMES.to_vec()
+    }
+}
