@@ -1,0 +1,34 @@
+//! What is measured: every row of the table.
+
+use super::{Chosen, Row};
+
+mod loopback;
+mod memory;
+
+/// All of them, in the order of the table.
+pub(super) const ROWS: [Row; 4] = [
+    Row {
+        name: "one-holder",
+        about: "one file from the only node that holds it, on loopback, beside other programs",
+        chosen: Chosen::ByDefault,
+        measure: loopback::one_holder,
+    },
+    Row {
+        name: "put",
+        about: "a file into six node processes, 4+2, every shard synced, on loopback",
+        chosen: Chosen::ByDefault,
+        measure: loopback::put,
+    },
+    Row {
+        name: "get",
+        about: "the file back, and again with two of the six dead",
+        chosen: Chosen::ByDefault,
+        measure: loopback::get,
+    },
+    Row {
+        name: "memory",
+        about: "peak memory of a put and a get, at 1 GiB and at 20 GiB",
+        chosen: Chosen::ByDefault,
+        measure: memory::memory,
+    },
+];
