@@ -12,6 +12,7 @@ use rows::ROWS;
 
 mod figures;
 mod iperf;
+mod link;
 mod mesh;
 mod others;
 mod page;

@@ -2,11 +2,12 @@
 
 use super::{Chosen, Row};
 
+mod link;
 mod loopback;
 mod memory;
 
 /// All of them, in the order of the table.
-pub(super) const ROWS: [Row; 4] = [
+pub(super) const ROWS: [Row; 6] = [
     Row {
         name: "one-holder",
         about: "one file from the only node that holds it, on loopback, beside other programs",
@@ -24,6 +25,18 @@ pub(super) const ROWS: [Row; 4] = [
         about: "the file back, and again with two of the six dead",
         chosen: Chosen::ByDefault,
         measure: loopback::get,
+    },
+    Row {
+        name: "link-1g",
+        about: "gets over an emulated link of 1 Gbit/s and 20 ms, from one node and from six",
+        chosen: Chosen::ByDefault,
+        measure: link::gigabit,
+    },
+    Row {
+        name: "loss",
+        about: "gets over an emulated link of 200 Mbit/s and 20 ms that loses 1 % of the packets",
+        chosen: Chosen::ByDefault,
+        measure: link::loss,
     },
     Row {
         name: "memory",

@@ -22,6 +22,12 @@ impl Stream {
         Self { counter: mix(seed) }
     }
 
+    /// Its next number, below a limit that is small beside 2^64.
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.counter = self.counter.wrapping_add(STEP);
+        mix(self.counter) % limit
+    }
+
     /// Its next bytes. A buffer's size is a multiple of eight.
     fn fill(&mut self, buffer: &mut [u8]) {
         for word in buffer.chunks_exact_mut(8) {
