@@ -11,7 +11,7 @@ use datamesh_core::limits::MIB;
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
 use datamesh_engine::transfer::TransferSettings;
-use datamesh_engine::world::{Clock, Entropy, ItemsError, Peers, World};
+use datamesh_engine::world::{Clock, Entropy, Items, ItemsError, Peers, World};
 use datamesh_net::{
     Answer, Identity, IdentityError, JoinError, Multiaddr, Network, NetworkSettings, NodeOffer, StartError,
 };
@@ -20,6 +20,7 @@ use datamesh_store::{OpenError, Recovery, Store, StoreSettings};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::discard::{Discarding, Keeping};
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
 use crate::serve::Server;
@@ -106,7 +107,7 @@ impl Client {
                 ..store_settings(settings)
             };
             let store = open_patiently(&directory.join("items"), options).await?;
-            let server = server(&identity, &store);
+            let server = server(&identity, Arc::new(store.clone()));
             let domain = FailureDomain::alone(&format!("disk {index}"));
             nodes.push((record(identity.node(), domain, settings.storage.capacity.bytes()), server));
             stores.push(store);
@@ -174,6 +175,8 @@ pub struct NodeOrder {
     pub role: Role,
     /// The nodes that it joins through; none for the first of a mesh.
     pub entries: Vec<PeerAddress>,
+    /// What it keeps of what it is given.
+    pub keeping: Keeping,
 }
 
 impl Node {
@@ -190,7 +193,11 @@ impl Node {
         let directory = home.node_disk_path();
         make_directory(&directory)?;
         let store = open_patiently(&directory.join("items"), store_settings(settings)).await?;
-        let server = server(&identity, &store);
+        let items: Arc<dyn Items> = match order.keeping {
+            Keeping::Everything => Arc::new(store.clone()),
+            Keeping::BlocksForBenchmark => Arc::new(Discarding(store.clone())),
+        };
+        let server = server(&identity, items);
         let domain = settings.placement.domain.domain(&identity.node().to_string());
         let offer = NodeOffer {
             role: order.role,
@@ -246,9 +253,9 @@ fn world(peers: Arc<dyn Peers>) -> World {
     }
 }
 
-fn server(identity: &Identity, store: &Store) -> Server {
+fn server(identity: &Identity, items: Arc<dyn Items>) -> Server {
     let (clock, compute) = (Arc::new(SystemClock::start()), Arc::new(SystemCompute::all()));
-    Server::new(identity.signing_key().clone(), Arc::new(store.clone()), clock, compute)
+    Server::new(identity.signing_key().clone(), items, clock, compute)
 }
 
 fn store_settings(settings: &Settings) -> StoreSettings {

@@ -35,8 +35,10 @@ pub(super) enum Figure {
     Fairness,
     /// The time that 99 of 100 take at most; milliseconds.
     Late,
-    /// Stored bytes that were added, as a share of those of the first version.
+    /// Bytes that went over the network, as a share of those for the first version.
     Sent,
+    /// Bytes that the nodes hold more, as a share of those for the first version.
+    Stored,
 }
 
 impl Figure {
@@ -54,7 +56,8 @@ impl Figure {
             Self::Failures => "failures",
             Self::Fairness => "fairness",
             Self::Late => "p99, ms",
-            Self::Sent => "stored again",
+            Self::Sent => "sent, of the first",
+            Self::Stored => "stored, of the first",
         }
     }
 
@@ -66,7 +69,9 @@ impl Figure {
                 format!("{value:.1}")
             }
             Self::OfRaw | Self::Cpu => format!("{value:.2}"),
-            Self::OfLink | Self::WireOverhead | Self::Sent => format!("{:.1} %", value * 100.0),
+            Self::OfLink | Self::WireOverhead | Self::Sent | Self::Stored => {
+                format!("{:.1} %", value * 100.0)
+            }
             Self::Failures => format!("{value:.0}"),
             Self::Fairness => format!("{value:.3}"),
         }

@@ -26,6 +26,16 @@ pub(super) struct Mesh {
     route: Route,
     folder: PathBuf,
     nodes: Vec<Node>,
+    keeping: Keeping,
+}
+
+/// What the nodes keep of what they are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// Everything.
+    Everything,
+    /// No shards: for puts that no disk could hold.
+    NoShards,
 }
 
 /// A node process.
@@ -81,8 +91,19 @@ impl Mesh {
     /// # Errors
     /// When one of them doesn't start, or they don't find each other in time.
     pub(super) fn start(bench: &Bench, route: &Route, folder: &Path, count: usize) -> Result<Self, String> {
-        let program = bench.program.display().to_string();
-        let mut mesh = Self { program, route: route.clone(), folder: folder.to_owned(), nodes: Vec::new() };
+        Self::start_keeping(Keeping::Everything, bench, route, folder, count)
+    }
+
+    /// The same, with nodes that keep no more than this.
+    pub(super) fn start_keeping(
+        keeping: Keeping,
+        bench: &Bench,
+        route: &Route,
+        folder: &Path,
+        count: usize,
+    ) -> Result<Self, String> {
+        let (program, nodes) = (bench.program.display().to_string(), Vec::new());
+        let mut mesh = Self { program, route: route.clone(), folder: folder.to_owned(), nodes, keeping };
         for number in 0..count {
             let entry = mesh.nodes.first().map(|node| node.address.clone());
             let home = folder.join(format!("node-{number}"));
@@ -111,6 +132,9 @@ impl Mesh {
         }
         let listen = format!("/ip4/{}/tcp/0", self.route.holders.address);
         command.args(["--listen", &listen, "--capacity", CAPACITY, "--until-stdin-ends"]);
+        if self.keeping == Keeping::NoShards {
+            command.arg("--lose-shards-for-benchmark");
+        }
         let mut running = Running::start(command.stdin(Stdio::piped()).stdout(printed).stderr(log))?;
         let lifeline = running.child().stdin.take().expect("its input is piped");
         let said = || fs::read_to_string(home.join("printed")).unwrap_or_default();
@@ -163,9 +187,7 @@ impl Mesh {
             Feed::Made { .. } => drop(command.stdin(Stdio::piped())),
             Feed::Checked { .. } => drop(command.stdout(Stdio::piped())),
         }
-        for node in &self.nodes {
-            forget_peak(node.running.pid());
-        }
+        self.forget_peaks();
         let before = self.usage();
         let begun = Instant::now();
         let mut running = Running::start(&mut command)?;
@@ -197,8 +219,26 @@ impl Mesh {
         Ok(Operation { wall: ended.wall, client: ended.usage, nodes, result, connection_count })
     }
 
+    /// Starts a client command that goes on beside others, with a folder for what it prints and logs.
+    pub(super) fn beside(&self, arguments: &[&str], folder: &Path) -> Result<Running, String> {
+        let create = |name: &str| {
+            let path = folder.join(name);
+            File::create(&path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        let mut command = self.route.reader.command(&self.program);
+        command.args(["--json", "--home"]).arg(self.folder.join("client")).args(arguments);
+        Running::start(command.stdin(Stdio::piped()).stdout(create("printed")?).stderr(create("log")?))
+    }
+
+    /// Forgets the nodes' peak memory, so that the next ones are of what follows.
+    pub(super) fn forget_peaks(&self) {
+        for node in &self.nodes {
+            forget_peak(node.running.pid());
+        }
+    }
+
     /// What all nodes have used so far.
-    fn usage(&self) -> Usage {
+    pub(super) fn usage(&self) -> Usage {
         self.nodes.iter().fold(Usage::default(), |sum, node| sum.and(node.running.usage()))
     }
 

@@ -3,11 +3,12 @@
 use super::{Chosen, Row};
 
 mod link;
+mod load;
 mod loopback;
 mod memory;
 
 /// All of them, in the order of the table.
-pub(super) const ROWS: [Row; 6] = [
+pub(super) const ROWS: [Row; 9] = [
     Row {
         name: "one-holder",
         about: "one file from the only node that holds it, on loopback, beside other programs",
@@ -43,5 +44,23 @@ pub(super) const ROWS: [Row; 6] = [
         about: "peak memory of a put and a get, at 1 GiB and at 20 GiB",
         chosen: Chosen::ByDefault,
         measure: memory::memory,
+    },
+    Row {
+        name: "concurrent",
+        about: "1,000 chunks at once from one node, to many clients",
+        chosen: Chosen::ByDefault,
+        measure: load::concurrent,
+    },
+    Row {
+        name: "second-version",
+        about: "what is sent of a file that is put again after a little of it changed",
+        chosen: Chosen::ByDefault,
+        measure: load::second_version,
+    },
+    Row {
+        name: "terabyte",
+        about: "peak memory of a put of 1 TB; takes hours",
+        chosen: Chosen::ByName,
+        measure: memory::terabyte,
     },
 ];

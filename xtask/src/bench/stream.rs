@@ -41,8 +41,8 @@ impl Stream {
         let mut buffer = vec![0; BUFFER_SIZE];
         let mut left = size;
         while left > 0 {
-            self.fill(&mut buffer);
             let count = usize::try_from(left).map_or(BUFFER_SIZE, |left| left.min(BUFFER_SIZE));
+            self.fill(&mut buffer[..count.next_multiple_of(8)]);
             out.write_all(&buffer[..count])?;
             left -= count as u64;
         }
@@ -54,8 +54,8 @@ impl Stream {
         let (mut expected, mut found) = (vec![0; BUFFER_SIZE], vec![0; BUFFER_SIZE]);
         let mut left = size;
         while left > 0 {
-            self.fill(&mut expected);
             let count = usize::try_from(left).map_or(BUFFER_SIZE, |left| left.min(BUFFER_SIZE));
+            self.fill(&mut expected[..count.next_multiple_of(8)]);
             match input.read_exact(&mut found[..count]) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
                 read => read?,
@@ -113,6 +113,17 @@ mod tests {
         bytes.pop();
         *bytes.last_mut().expect("it has bytes") ^= 1;
         assert!(!is(7, &bytes));
+    }
+
+    #[test]
+    fn a_stream_goes_on_where_it_was() {
+        let (mut whole, mut parts) = (Vec::new(), Vec::new());
+        Stream::new(7).write(3 << 20, &mut whole).expect("memory takes it");
+        let mut stream = Stream::new(7);
+        for size in [8, 1 << 20, 24, (2 << 20) - 32] {
+            stream.write(size, &mut parts).expect("memory takes it");
+        }
+        assert!(whole == parts);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::bench::figures::{Bound, Figure, Line};
-use crate::bench::mesh::{Feed, Mesh};
+use crate::bench::mesh::{Feed, Keeping, Mesh};
 use crate::bench::process::{command, output};
 use crate::bench::route::Route;
 use crate::bench::{Bench, Measured};
@@ -45,6 +45,19 @@ pub(super) fn memory(bench: &Bench) -> Result<Measured, String> {
         return Ok(Measured::Skipped("the disk has no room".to_owned()));
     }
     Ok(Measured::Lines(lines))
+}
+
+const TERABYTE: u64 = 1_000_000_000_000;
+const TERABYTE_SMALL: u64 = 1_000_000_000;
+
+pub(super) fn terabyte(bench: &Bench) -> Result<Measured, String> {
+    let (folder, size) = (bench.folder()?, if bench.is_small() { TERABYTE_SMALL } else { TERABYTE });
+    let route = Route::loopback();
+    let mesh = Mesh::start_keeping(Keeping::NoShards, bench, &route, folder.path(), NODE_COUNT)?;
+    let options = ["--scheme", "4+2"];
+    let put = mesh.put("stream", Path::new("-"), &options, Feed::Made { seed: SEED, size })?;
+    let case = format!("put of {} GB, made as it is read, into nodes that lose it", size / 1_000_000_000);
+    Ok(Measured::Lines(vec![held(Line::new(case, &[put.sample(size)]))]))
 }
 
 /// A line with the promise about memory.
