@@ -37,6 +37,8 @@ cargo xtask bench-transfer [OPTION]...
 Figures go to docs/plots/transfer.json, from which docs/performance.md and the plots beside it are made; what other
 rows measured before stays. With --small all of it goes to target/bench-transfer instead.";
 
+/// What the folders of rows begin with, before the id of the process that made them.
+const FOLDER_PREFIX: &str = "row-";
 const RUNS: usize = 5;
 const RUNS_MAX: usize = 100;
 const SMALL_DIVISOR: u64 = 16;
@@ -91,7 +93,8 @@ impl Bench {
 
     /// A folder of a row's own, removed when it is dropped.
     fn folder(&self) -> Result<tempfile::TempDir, String> {
-        let made = tempfile::Builder::new().prefix("row-").tempdir_in(&self.place);
+        let prefix = format!("{FOLDER_PREFIX}{}-", std::process::id());
+        let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(&self.place);
         made.map_err(|error| format!("a folder in {} can't be made: {error}", self.place.display()))
     }
 }
@@ -174,6 +177,7 @@ pub(crate) fn run(arguments: &[&str], repository: &Path) -> Result<(), BenchErro
     for folder in [&own, &place] {
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
+    sweep(&place)?;
     let program = match &options.program {
         Some(program) => absolute(program)?,
         None => {
@@ -196,6 +200,21 @@ pub(crate) fn run(arguments: &[&str], repository: &Path) -> Result<(), BenchErro
     } else {
         Err(BenchError::Failed(format!("not measured: {}", failed.join(", "))))
     }
+}
+
+/// Removes what runs that were killed have left in a folder: it can be many gigabytes.
+fn sweep(place: &Path) -> Result<(), String> {
+    let failed = |error| format!("{}: {error}", place.display());
+    for entry in fs::read_dir(place).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let owner =
+            name.strip_prefix(FOLDER_PREFIX).and_then(|rest| rest.split_once('-')?.0.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            fs::remove_dir_all(&path).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// When something is measured, and of which state of the repository.
@@ -248,7 +267,7 @@ fn absolute(path: &Path) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Options, ROWS};
+    use super::{Options, ROWS, sweep};
 
     #[test]
     fn options_are_read_and_strange_ones_refused() {
@@ -258,6 +277,23 @@ mod tests {
         for bad in [&["--row", "nothing"][..], &["--runs", "0"], &["--runs"], &["--fast"], &["put"]] {
             assert!(Options::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn only_folders_of_runs_that_are_gone_are_swept() {
+        let place = tempfile::tempdir().expect("there is room");
+        let mine = format!("row-{}-a", std::process::id());
+        // No process has an id above the kernel's limit of 2^22.
+        for name in [mine.as_str(), "row-4194305-b", "row-x", "plots"] {
+            std::fs::create_dir(place.path().join(name)).expect("there is room");
+        }
+        sweep(place.path()).expect("it can be read");
+        let mut left: Vec<_> = std::fs::read_dir(place.path())
+            .expect("it can be read")
+            .map(|entry| entry.expect("it can be read").file_name().into_string().expect("plain names"))
+            .collect();
+        left.sort();
+        assert_eq!(left, ["plots", mine.as_str(), "row-x"]);
     }
 
     #[test]

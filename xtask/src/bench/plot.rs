@@ -9,7 +9,7 @@ use super::record::Record;
 
 /// Width of a plot, of its labels, and of the values behind the bars; height of its title and of one bar's row.
 const WIDTH: f64 = 760.0;
-const LABEL_WIDTH: f64 = 300.0;
+const LABEL_WIDTH: f64 = 330.0;
 const VALUE_WIDTH: f64 = 90.0;
 const TITLE_HEIGHT: f64 = 34.0;
 const ROW_HEIGHT: f64 = 24.0;
@@ -26,6 +26,8 @@ pub(super) struct Plot {
     pub(super) title: &'static str,
     /// What its bars show.
     figure: Figure,
+    /// The rows that it is of: others would not compare.
+    rows: &'static [&'static str],
 }
 
 /// All of them.
@@ -34,21 +36,25 @@ pub(super) const PLOTS: [Plot; 4] = [
         file: "transfer-share.svg",
         title: "Rate as a share of iperf3 on the same path; the mark is the target, at least",
         figure: Figure::OfRaw,
+        rows: &["one-holder", "put", "get"],
     },
     Plot {
         file: "transfer-cpu.svg",
         title: "Processor seconds per GiB, all processes; the mark is the target, at most",
         figure: Figure::Cpu,
+        rows: &["one-holder", "put", "get"],
     },
     Plot {
         file: "transfer-link.svg",
         title: "Share of an emulated link that is used; the mark is the target, at least",
         figure: Figure::OfLink,
+        rows: &["link-1g", "loss"],
     },
     Plot {
         file: "transfer-memory.svg",
         title: "Peak memory of the client, MiB; the mark is the target, at most",
         figure: Figure::ClientMemory,
+        rows: &["put", "get", "memory", "terabyte"],
     },
 ];
 
@@ -62,8 +68,8 @@ struct Bar {
 impl Plot {
     fn bars(&self, record: &Record) -> Vec<Bar> {
         let bar = |(row, line): (&str, &super::figures::Line)| {
-            let value = *line.figures.get(&self.figure)?;
-            let label = format!("{row}: {}", line.case);
+            let value = *line.figures.get(&self.figure).filter(|_| self.rows.contains(&row))?;
+            let label = line.case.clone();
             Some(Bar { label, value, target: line.targets.get(&self.figure).copied() })
         };
         record.lines().filter_map(bar).collect()
@@ -135,6 +141,14 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::{Bar, PLOTS, svg};
     use crate::bench::figures::Bound;
+    use crate::bench::rows::ROWS;
+
+    #[test]
+    fn every_plot_is_of_rows_that_there_are() {
+        for name in PLOTS.iter().flat_map(|plot| plot.rows) {
+            assert!(ROWS.iter().any(|row| row.name == *name), "{name}");
+        }
+    }
 
     #[test]
     fn a_longer_bar_is_longer_and_a_label_is_text() {
@@ -142,7 +156,7 @@ mod tests {
             |label: &str, value| Bar { label: label.to_owned(), value, target: Some(Bound::AtLeast(0.5)) };
         let text = svg(&PLOTS[0], &[bar("a<b", 0.25), bar("c", 0.5)]);
         assert!(text.contains("a&lt;b") && !text.contains("a<b"), "{text}");
-        assert!(text.contains("width=\"185.0\"") && text.contains("width=\"370.0\""), "{text}");
+        assert!(text.contains("width=\"170.0\"") && text.contains("width=\"340.0\""), "{text}");
         assert_eq!(text.matches("<line").count(), 2, "{text}");
     }
 }

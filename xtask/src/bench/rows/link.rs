@@ -81,7 +81,7 @@ pub(super) fn gigabit(bench: &Bench) -> Result<Measured, String> {
         return Ok(Measured::Skipped(obstacle));
     }
     let shape = Shape { bits_per_second: 1_000_000_000, round_trip: ROUND_TRIP, lost_per_mille: 0 };
-    let mut lines = vec![raw(bench, shape, "iperf3, one connection", None)?];
+    let mut lines = vec![raw(bench, shape, "iperf3, one connection, no loss", None)?];
     for (node_count, scheme, name) in
         [(1, "1+0", "get from one node"), (NODE_COUNT, "4+2", "get from six nodes")]
     {

@@ -56,7 +56,7 @@ pub(super) fn terabyte(bench: &Bench) -> Result<Measured, String> {
     let mesh = Mesh::start_keeping(Keeping::NoShards, bench, &route, folder.path(), NODE_COUNT)?;
     let options = ["--scheme", "4+2"];
     let put = mesh.put("stream", Path::new("-"), &options, Feed::Made { seed: SEED, size })?;
-    let case = format!("put of {} GB, made as it is read, into nodes that lose it", size / 1_000_000_000);
+    let case = format!("put of {} GB into nodes that lose it", size / 1_000_000_000);
     Ok(Measured::Lines(vec![held(Line::new(case, &[put.sample(size)]))]))
 }
 
