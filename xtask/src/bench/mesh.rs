@@ -225,7 +225,7 @@ impl Mesh {
             let path = folder.join(name);
             File::create(&path).map_err(|error| format!("{}: {error}", path.display()))
         };
-        let mut command = self.route.reader.command(&self.program);
+        let mut command = self.route.reader.bound(&self.program);
         command.args(["--json", "--home"]).arg(self.folder.join("client")).args(arguments);
         Running::start(command.stdin(Stdio::piped()).stdout(create("printed")?).stderr(create("log")?))
     }
@@ -243,7 +243,7 @@ impl Mesh {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.route.reader.command(&self.program);
+        let mut command = self.route.reader.bound(&self.program);
         let home = self.folder.join("client");
         command.args(["--quiet", "--json", "--home"]).arg(home).args(arguments);
         command
