@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use crate::run::Step;
 use crate::tree::Tree;
 
+#[cfg(target_os = "linux")]
+mod bench;
 mod check;
 mod crate_file;
 mod needs;
@@ -17,10 +19,11 @@ mod tree;
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  test          everything that must pass before a change lands, up to the first failure
-  architecture  only the checks that the crates are as ARCHITECTURE.md and the other pages say
-  acceptance    the long form of the tests of whole meshes, built for release
-  help          this text
+  test            everything that must pass before a change lands, up to the first failure
+  architecture    only the checks that the crates are as ARCHITECTURE.md and the other pages say
+  acceptance      the long form of the tests of whole meshes, built for release
+  bench-transfer  measures transfers beside iperf3; `cargo xtask bench-transfer --help` says more
+  help            this text
 
 Exit codes: 0 done, 1 failed, 2 usage.";
 
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         ["test"] => run::run(&test_steps(), &repository()),
         ["architecture"] => run::run(&[Step::call("architecture", architecture)], &repository()),
         ["acceptance"] => run::run(&acceptance_steps(), &repository()),
+        ["bench-transfer", ref rest @ ..] => return bench_transfer(rest),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             true
@@ -44,6 +48,33 @@ fn main() -> ExitCode {
         }
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
+#[cfg(target_os = "linux")]
+fn bench_transfer(arguments: &[&str]) -> ExitCode {
+    use bench::BenchError;
+
+    if arguments.iter().any(|argument| matches!(*argument, "--help" | "-h")) {
+        println!("{}", bench::HELP);
+        return ExitCode::SUCCESS;
+    }
+    match bench::run(arguments, &repository()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(BenchError::Usage(why)) => {
+            eprintln!("{why}\n\n{}", bench::HELP);
+            ExitCode::from(USAGE)
+        }
+        Err(BenchError::Failed(why)) => {
+            eprintln!("{why}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bench_transfer(_: &[&str]) -> ExitCode {
+    eprintln!("bench-transfer reads what processes used from Linux's /proc");
+    ExitCode::from(FAILED)
 }
 
 fn test_steps() -> Vec<Step> {

@@ -23,9 +23,27 @@ const NEEDS: [Need; 1] = [Need {
     why: "links every Rust program, and compiles the C of `ring` and `zstd`",
 }];
 
+/// What only measuring needs.
+#[cfg(target_os = "linux")]
+const BENCH_NEEDS: [Need; 1] = [Need {
+    program: "iperf3",
+    package: "iperf3",
+    why: "measures raw TCP, which transfers are compared with",
+}];
+
 /// Makes sure that everything needed is there: installs it where that can be done, says what is missing where not.
 pub(crate) fn provide() -> Result<(), String> {
-    let lacking = missing(&NEEDS, on_search_path);
+    provide_each(&NEEDS)
+}
+
+/// The same for what measuring needs.
+#[cfg(target_os = "linux")]
+pub(crate) fn provide_for_bench() -> Result<(), String> {
+    provide_each(&BENCH_NEEDS)
+}
+
+fn provide_each(needs: &[Need]) -> Result<(), String> {
+    let lacking = missing(needs, on_search_path);
     if lacking.is_empty() {
         return Ok(());
     }
@@ -34,7 +52,7 @@ pub(crate) fn provide() -> Result<(), String> {
     }
     println!("{}\n    installing it", explain(&lacking));
     install(&lacking)?;
-    let still_lacking = missing(&NEEDS, on_search_path);
+    let still_lacking = missing(needs, on_search_path);
     if still_lacking.is_empty() { Ok(()) } else { Err(explain(&still_lacking)) }
 }
 
@@ -51,7 +69,8 @@ fn explain(lacking: &[Need]) -> String {
     text
 }
 
-fn on_search_path(program: &str) -> bool {
+/// Whether a program can be found.
+pub(crate) fn on_search_path(program: &str) -> bool {
     let folders = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&folders).any(|folder| executable(&folder.join(program)))
 }
@@ -69,11 +88,13 @@ fn executable(path: &Path) -> bool {
 
 /// Whether packages can be installed here without asking anyone: as root on a Debian system.
 fn installs() -> bool {
-    let root = || {
-        let answer = Command::new("id").arg("-u").stdin(Stdio::null()).output();
-        answer.is_ok_and(|answer| answer.stdout.trim_ascii() == b"0")
-    };
-    Path::new("/etc/debian_version").exists() && on_search_path("apt-get") && root()
+    Path::new("/etc/debian_version").exists() && on_search_path("apt-get") && is_root()
+}
+
+/// Whether this program may do everything here.
+pub(crate) fn is_root() -> bool {
+    let answer = Command::new("id").arg("-u").stdin(Stdio::null()).output();
+    answer.is_ok_and(|answer| answer.stdout.trim_ascii() == b"0")
 }
 
 fn install(lacking: &[Need]) -> Result<(), String> {

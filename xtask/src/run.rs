@@ -85,11 +85,12 @@ fn run_each(steps: &[Step], perform: impl Fn(&Step) -> Result<(), String>) -> Ve
 fn perform(action: &Action, folder: &Path) -> Result<(), String> {
     match action {
         Action::Call(function) => function(),
-        Action::Cargo { arguments, variables } => run_cargo(arguments, variables, folder),
+        Action::Cargo { arguments, variables } => cargo(arguments, variables, folder),
     }
 }
 
-fn run_cargo(arguments: &[&str], variables: &[(&str, &str)], folder: &Path) -> Result<(), String> {
+/// Runs cargo in a folder.
+pub(crate) fn cargo(arguments: &[&str], variables: &[(&str, &str)], folder: &Path) -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(arguments).envs(variables.iter().copied()).current_dir(folder).stdin(Stdio::null());

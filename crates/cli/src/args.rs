@@ -21,8 +21,8 @@ pub use keys::{
     InitArgs, KeysArgs, KeysCommand, KeysExportArgs, KeysImportArgs, KeysNewArgs, KeysRotateArgs, KeysUseArgs,
 };
 pub use mesh::{
-    BenchArgs, BootstrapArgs, DemoArgs, HealthArgs, JoinArgs, NetworksArgs, NetworksCommand, NodeArgs,
-    PeersArgs, ServiceArgs, UpArgs,
+    BenchArgs, BenchFetchArgs, BootstrapArgs, DemoArgs, HealthArgs, JoinArgs, NetworksArgs, NetworksCommand,
+    NodeArgs, PeersArgs, ServiceArgs, UpArgs,
 };
 pub use settings::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigGetArgs, ConfigSetArgs, ManArgs};
 pub use value::{ByteRange, Metadata, ParseByteRangeError};
@@ -108,6 +108,9 @@ pub enum Command {
     Demo(DemoArgs),
     /// Measure this machine
     Bench(BenchArgs),
+    /// Fetch the shards of an object over and over, to load the nodes that hold them (for benchmarks)
+    #[command(hide = true)]
+    BenchFetch(BenchFetchArgs),
     /// List, make and move identities
     Keys(KeysArgs),
     /// Show, change and check settings

@@ -1,6 +1,7 @@
 //! One file per command, each `fn run(args, context, ui)`.
 
 mod bench;
+mod bench_fetch;
 mod client;
 mod completions;
 mod config;
@@ -76,5 +77,6 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Up(args) => up::run(args, context, ui).await,
         Command::Demo(args) => demo::run(args, context, ui).await,
         Command::Bench(args) => bench::run(args, context, ui).await,
+        Command::BenchFetch(args) => bench_fetch::run(args, context, ui).await,
     }
 }

@@ -82,7 +82,9 @@ fn reference() -> String {
 }
 
 fn below(text: &mut String, command: &Command) {
-    for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+    let shown = command.get_subcommands();
+    let shown = shown.filter(|command| command.get_name() != "help" && !command.is_hide_set());
+    for command in shown {
         help(text, &without_global_options(command.clone()), "###");
         below(text, command);
     }

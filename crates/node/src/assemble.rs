@@ -11,7 +11,7 @@ use datamesh_core::limits::MIB;
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
 use datamesh_engine::transfer::TransferSettings;
-use datamesh_engine::world::{Clock, Compute, Entropy, ItemsError, Peers, World};
+use datamesh_engine::world::{Clock, Compute, Entropy, Items, ItemsError, Peers, World};
 use datamesh_net::{
     Answer, DataPlane, Identity, IdentityError, JoinError, Multiaddr, Network, NetworkSettings, NodeOffer,
     StartError,
@@ -21,6 +21,7 @@ use datamesh_store::{OpenError, Recovery, Store, StoreSettings};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::discard::{Discarding, Keeping};
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
 use crate::serve::Server;
@@ -108,7 +109,7 @@ impl Client {
                 ..store_settings(settings)
             };
             let store = open_patiently(&directory.join("items"), options).await?;
-            let server = server(&identity, &store, Arc::clone(&compute));
+            let server = server(&identity, Arc::new(store.clone()), Arc::clone(&compute));
             let domain = FailureDomain::alone(&format!("disk {index}"));
             nodes.push((record(identity.node(), domain, settings.storage.capacity.bytes()), server));
             stores.push(store);
@@ -179,6 +180,8 @@ pub struct NodeOrder {
     pub role: Role,
     /// The nodes that it joins through; none for the first of a mesh.
     pub entries: Vec<PeerAddress>,
+    /// What it keeps of what it is given.
+    pub keeping: Keeping,
 }
 
 impl Node {
@@ -195,7 +198,11 @@ impl Node {
         let directory = home.node_disk_path();
         make_directory(&directory)?;
         let store = open_patiently(&directory.join("items"), store_settings(settings)).await?;
-        let server = server(&identity, &store, Arc::new(SystemCompute::all()));
+        let items: Arc<dyn Items> = match order.keeping {
+            Keeping::Everything => Arc::new(store.clone()),
+            Keeping::BlocksForBenchmark => Arc::new(Discarding(store.clone())),
+        };
+        let server = server(&identity, items, Arc::new(SystemCompute::all()));
         let domain = settings.placement.domain.domain(&identity.node().to_string());
         let offer = NodeOffer {
             role: order.role,
@@ -247,9 +254,9 @@ fn world(peers: Arc<dyn Peers>, compute: Arc<dyn Compute>) -> World {
     World { clock: Arc::new(SystemClock::start()), entropy: Arc::new(SystemEntropy), compute, peers }
 }
 
-fn server(identity: &Identity, store: &Store, compute: Arc<dyn Compute>) -> Server {
+fn server(identity: &Identity, items: Arc<dyn Items>, compute: Arc<dyn Compute>) -> Server {
     let clock = Arc::new(SystemClock::start());
-    Server::new(identity.signing_key().clone(), Arc::new(store.clone()), clock, compute)
+    Server::new(identity.signing_key().clone(), items, clock, compute)
 }
 
 fn store_settings(settings: &Settings) -> StoreSettings {

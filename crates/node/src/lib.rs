@@ -1,6 +1,7 @@
 //! The composition root: settings in, a running node out.
 
 pub mod assemble;
+pub mod discard;
 pub mod files;
 pub mod home;
 pub mod keyring;

@@ -6,14 +6,20 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, value_parser};
 use datamesh_core::id::NodeId;
 use datamesh_core::topology::Role;
+use datamesh_node::discard::Keeping;
 use datamesh_node::home::Name;
-use datamesh_node::settings::{ByteSize, Multiaddr, Override, ParsePeerAddressError, PeerAddress};
+use datamesh_node::settings::{ByteSize, Multiaddr, Override, ParsePeerAddressError, PeerAddress, Period};
 
 use crate::args::json;
 use crate::args::value::{role, setting};
 
 const ROLES: [&str; 3] = ["storage", "archival", "cache"];
 const UP_NODES_MAX: u8 = 64;
+
+/// A node that loses what it is given must not be reached from other machines.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a node that throws shards away listens on loopback addresses alone")]
+pub struct LosingNodeError;
 
 /// Arguments of every command that runs a node.
 #[derive(Debug, Args)]
@@ -36,9 +42,29 @@ pub struct NodeArgs {
     /// Stop when standard input ends: so a node never outlives the program that started it
     #[arg(long, hide = true)]
     pub until_stdin_ends: bool,
+    /// For benchmarks only: acknowledge shards and throw them away, so that all that is put here is lost; only for a node
+    /// that listens on loopback alone
+    #[arg(long, hide = true, requires = "listen")]
+    pub lose_shards_for_benchmark: bool,
 }
 
 impl NodeArgs {
+    /// What the node keeps of what it is given.
+    ///
+    /// # Errors
+    /// When it would lose what others put: it listens beyond this machine.
+    pub fn keeping(&self) -> Result<Keeping, LosingNodeError> {
+        let loopback = |address: &Multiaddr| {
+            let text = address.to_string();
+            text.starts_with("/ip4/127.") || text.starts_with("/ip6/::1/")
+        };
+        match (self.lose_shards_for_benchmark, self.listen.iter().all(loopback)) {
+            (false, _) => Ok(Keeping::Everything),
+            (true, true) => Ok(Keeping::BlocksForBenchmark),
+            (true, false) => Err(LosingNodeError),
+        }
+    }
+
     /// The settings that its flags override.
     ///
     /// # Panics
@@ -164,4 +190,19 @@ pub struct BenchArgs {
     /// Bytes to measure with
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub size: ByteSize,
+}
+
+/// Arguments of `bench-fetch`.
+#[derive(Debug, Args)]
+#[command(after_long_help = json::LOAD)]
+pub struct BenchFetchArgs {
+    /// Id of the object, or its name in the catalog
+    #[arg(value_name = "ID|NAME")]
+    pub object: String,
+    /// Fetch so many shards at once
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = value_parser!(u16).range(1..=1024))]
+    pub at_once: u16,
+    /// Go on for so long, once standard input has ended
+    #[arg(long = "for", value_name = "DURATION", default_value = "10s")]
+    pub duration: Period,
 }

@@ -1,6 +1,8 @@
 //! `bootstrap` and `service`: a node that serves until it is told to stop.
 
 use datamesh_node::assemble::{Node, NodeOrder};
+use datamesh_node::discard::Keeping;
+use datamesh_node::settings::PeerAddress;
 use serde::Serialize;
 
 use crate::args::{BootstrapArgs, NodeArgs, ServiceArgs};
@@ -17,15 +19,25 @@ struct NodeView {
 }
 
 pub(super) async fn bootstrap(args: &BootstrapArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
-    serve(&args.node, NodeOrder { role: args.node.role, entries: Vec::new() }, context, ui).await
+    serve(&args.node, Vec::new(), context, ui).await
 }
 
 pub(super) async fn service(args: &ServiceArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
     let entries = args.entries().map_err(|error| CommandError::from_error(Exit::Usage, error))?;
-    serve(&args.node, NodeOrder { role: args.node.role, entries }, context, ui).await
+    serve(&args.node, entries, context, ui).await
 }
 
-async fn serve(args: &NodeArgs, order: NodeOrder, context: &Context, ui: &Ui) -> Result<(), CommandError> {
+async fn serve(
+    args: &NodeArgs,
+    entries: Vec<PeerAddress>,
+    context: &Context,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let keeping = args.keeping().map_err(|error| CommandError::from_error(Exit::Usage, error))?;
+    if keeping != Keeping::Everything {
+        ui.warn("this node is for benchmarks: it throws away every shard that it is given");
+    }
+    let order = NodeOrder { role: args.role, entries, keeping };
     let resolved = context.settings(args.overrides())?;
     let settings = resolved.settings();
     let node = Node::start(context.home(), settings, order).await?;

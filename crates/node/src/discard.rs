@@ -1,0 +1,65 @@
+//! Items whose shards are acknowledged and thrown away: for measuring puts that no disk could hold, never for data.
+
+use bytes::Bytes;
+use datamesh_core::id::ItemId;
+use datamesh_core::lease::{Lease, Release};
+use datamesh_core::sign::Signed;
+use datamesh_core::wire::{Description, StoredItem};
+use datamesh_engine::world::{Items, ItemsError, Usage};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+/// What a node keeps of what it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// Everything.
+    Everything,
+    /// Manifest blocks alone: what is put to such a node is lost.
+    BlocksForBenchmark,
+}
+
+/// Keeps manifest blocks where the items behind it keep them, and nothing of a shard.
+pub(crate) struct Discarding<I>(pub(crate) I);
+
+impl<I: Items> Items for Discarding<I> {
+    fn store(
+        &self,
+        item: StoredItem,
+        lease: Signed<Lease>,
+        bytes: Bytes,
+    ) -> BoxFuture<'_, Result<(), ItemsError>> {
+        match item {
+            StoredItem::Shard { .. } => async { Ok(()) }.boxed(),
+            StoredItem::Block(_) => self.0.store(item, lease, bytes),
+        }
+    }
+
+    fn fetch(
+        &self,
+        item: ItemId,
+        offset: u32,
+        size: Option<u32>,
+    ) -> BoxFuture<'_, Result<Option<Bytes>, ItemsError>> {
+        self.0.fetch(item, offset, size)
+    }
+
+    fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>> {
+        self.0.has(items)
+    }
+
+    fn describe(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
+        self.0.describe(item)
+    }
+
+    fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>> {
+        self.0.lease(item, lease)
+    }
+
+    fn release(&self, release: Signed<Release>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+        self.0.release(release)
+    }
+
+    fn usage(&self) -> Usage {
+        self.0.usage()
+    }
+}

@@ -1,0 +1,162 @@
+//! Bar charts of the record as SVG, readable on a light and on a dark page.
+
+use core::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use super::figures::{Bound, Figure};
+use super::record::Record;
+
+/// Width of a plot, of its labels, and of the values behind the bars; height of its title and of one bar's row.
+const WIDTH: f64 = 760.0;
+const LABEL_WIDTH: f64 = 330.0;
+const VALUE_WIDTH: f64 = 90.0;
+const TITLE_HEIGHT: f64 = 34.0;
+const ROW_HEIGHT: f64 = 24.0;
+const BAR_HEIGHT: f64 = 14.0;
+const STYLE: &str = "text{font:13px sans-serif;fill:#24292f}.title{font-weight:bold}.bar{fill:#4878a8}\
+.target{stroke:#c2410c;stroke-width:2}\
+@media(prefers-color-scheme:dark){text{fill:#d0d7de}.bar{fill:#6ca0d8}.target{stroke:#fb923c}}";
+
+/// One plot: a figure of every line that has it.
+pub(super) struct Plot {
+    /// Its file's name.
+    pub(super) file: &'static str,
+    /// What stands above it.
+    pub(super) title: &'static str,
+    /// What its bars show.
+    figure: Figure,
+    /// The rows that it is of: others would not compare.
+    rows: &'static [&'static str],
+}
+
+/// All of them.
+pub(super) const PLOTS: [Plot; 4] = [
+    Plot {
+        file: "transfer-share.svg",
+        title: "Rate as a share of iperf3 on the same path; the mark is the target, at least",
+        figure: Figure::OfRaw,
+        rows: &["one-holder", "put", "get"],
+    },
+    Plot {
+        file: "transfer-cpu.svg",
+        title: "Processor seconds per GiB, all processes; the mark is the target, at most",
+        figure: Figure::Cpu,
+        rows: &["one-holder", "put", "get"],
+    },
+    Plot {
+        file: "transfer-link.svg",
+        title: "Share of an emulated link that is used; the mark is the target, at least",
+        figure: Figure::OfLink,
+        rows: &["link-1g", "loss"],
+    },
+    Plot {
+        file: "transfer-memory.svg",
+        title: "Peak memory of the client, MiB; the mark is the target, at most",
+        figure: Figure::ClientMemory,
+        rows: &["put", "get", "memory", "terabyte"],
+    },
+];
+
+/// One bar.
+struct Bar {
+    label: String,
+    value: f64,
+    target: Option<Bound>,
+}
+
+impl Plot {
+    fn bars(&self, record: &Record) -> Vec<Bar> {
+        let bar = |(row, line): (&str, &super::figures::Line)| {
+            let value = *line.figures.get(&self.figure).filter(|_| self.rows.contains(&row))?;
+            let label = line.case.clone();
+            Some(Bar { label, value, target: line.targets.get(&self.figure).copied() })
+        };
+        record.lines().filter_map(bar).collect()
+    }
+
+    /// Whether the record has anything to draw in it.
+    pub(super) fn has_bars(&self, record: &Record) -> bool {
+        !self.bars(record).is_empty()
+    }
+}
+
+/// Writes every plot that has something to show below a folder.
+pub(super) fn write(record: &Record, folder: &Path) -> Result<(), String> {
+    for plot in &PLOTS {
+        let bars = plot.bars(record);
+        if bars.is_empty() {
+            continue;
+        }
+        let path = folder.join("plots").join(plot.file);
+        fs::write(&path, svg(plot, &bars)).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn svg(plot: &Plot, bars: &[Bar]) -> String {
+    let most = bars.iter().map(|bar| bar.target.map_or(0.0, Bound::limit).max(bar.value)).fold(0.0, f64::max);
+    let scale = (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / most.max(f64::MIN_POSITIVE);
+    let rows = f64::from(u32::try_from(bars.len()).expect("lines are few"));
+    let height = TITLE_HEIGHT + ROW_HEIGHT * rows + 8.0;
+    let mut text = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
+         height=\"{height}\" role=\"img\">\n<style>{STYLE}</style>\n\
+         <text class=\"title\" x=\"8\" y=\"20\">{}</text>\n",
+        escaped(plot.title)
+    );
+    let mut top = TITLE_HEIGHT;
+    for bar in bars {
+        let (middle, length) = (top + ROW_HEIGHT / 2.0, bar.value * scale);
+        let (bar_top, baseline) = (middle - BAR_HEIGHT / 2.0, middle + 4.5);
+        let (label_end, value_start) = (LABEL_WIDTH - 8.0, LABEL_WIDTH + length + 6.0);
+        let (label, value) = (escaped(&bar.label), plot.figure.text(bar.value));
+        write!(
+            text,
+            "<text x=\"{label_end}\" y=\"{baseline:.1}\" text-anchor=\"end\">{label}</text>\n\
+             <rect class=\"bar\" x=\"{LABEL_WIDTH}\" y=\"{bar_top:.1}\" width=\"{length:.1}\" height=\"{BAR_HEIGHT}\"/>\n\
+             <text x=\"{value_start:.1}\" y=\"{baseline:.1}\">{value}</text>\n"
+        )
+        .expect("a string takes any text");
+        if let Some(target) = bar.target {
+            let at = LABEL_WIDTH + target.limit() * scale;
+            let (mark_top, mark_end) = (top + 2.0, top + ROW_HEIGHT - 2.0);
+            writeln!(
+                text,
+                "<line class=\"target\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{mark_top:.1}\" y2=\"{mark_end:.1}\"/>"
+            )
+            .expect("a string takes any text");
+        }
+        top += ROW_HEIGHT;
+    }
+    text.push_str("</svg>\n");
+    text
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bar, PLOTS, svg};
+    use crate::bench::figures::Bound;
+    use crate::bench::rows::ROWS;
+
+    #[test]
+    fn every_plot_is_of_rows_that_there_are() {
+        for name in PLOTS.iter().flat_map(|plot| plot.rows) {
+            assert!(ROWS.iter().any(|row| row.name == *name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_longer_bar_is_longer_and_a_label_is_text() {
+        let bar =
+            |label: &str, value| Bar { label: label.to_owned(), value, target: Some(Bound::AtLeast(0.5)) };
+        let text = svg(&PLOTS[0], &[bar("a<b", 0.25), bar("c", 0.5)]);
+        assert!(text.contains("a&lt;b") && !text.contains("a<b"), "{text}");
+        assert!(text.contains("width=\"170.0\"") && text.contains("width=\"340.0\""), "{text}");
+        assert_eq!(text.matches("<line").count(), 2, "{text}");
+    }
+}

@@ -1,0 +1,94 @@
+//! The record of what was measured, from which the page and its plots are made.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::figures::Line;
+use super::rows::ROWS;
+
+/// What is known of every row that was ever measured.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Record {
+    rows: BTreeMap<String, Entry>,
+}
+
+/// What is known of one row.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// When it was measured.
+    pub(super) date: String,
+    /// Of which state of the repository.
+    pub(super) commit: String,
+    /// How often.
+    pub(super) runs: usize,
+    /// What came out.
+    pub(super) lines: Vec<Line>,
+}
+
+impl Record {
+    /// Reads the record below a folder; an empty one if there is none.
+    pub(super) fn load(folder: &Path) -> Result<Self, String> {
+        let path = path(folder);
+        match fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+            Ok(text) => serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display())),
+        }
+    }
+
+    /// Writes it.
+    pub(super) fn save(&self, folder: &Path) -> Result<(), String> {
+        let path = path(folder);
+        let text = serde_json::to_string_pretty(self).expect("text and numbers are JSON") + "\n";
+        let written = fs::create_dir_all(folder.join("plots")).and_then(|()| fs::write(&path, text));
+        written.map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Keeps what a row came to, in place of what it came to before.
+    pub(super) fn put(&mut self, row: &str, date: &str, commit: &str, runs: usize, lines: Vec<Line>) {
+        let entry = Entry { date: date.to_owned(), commit: commit.to_owned(), runs, lines };
+        self.rows.insert(row.to_owned(), entry);
+    }
+
+    /// Every row that was measured, in the order of the rows.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'static str, &Entry)> {
+        ROWS.iter().filter_map(|row| Some((row.name, self.rows.get(row.name)?)))
+    }
+
+    /// Every line that was measured, with its row.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (&'static str, &Line)> {
+        self.entries().flat_map(|(row, entry)| entry.lines.iter().map(move |line| (row, line)))
+    }
+}
+
+fn path(folder: &Path) -> PathBuf {
+    folder.join("plots/transfer.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Record;
+    use crate::bench::figures::{Bound, Figure, Line, Sample};
+    use crate::bench::rows::ROWS;
+
+    #[test]
+    fn a_record_comes_back_as_it_was_written_and_a_row_replaces_only_itself() {
+        let folder = tempfile::tempdir().expect("there is room");
+        let line = |case: &str| {
+            Line::new(case, &[Sample::from([(Figure::Rate, 1.5)])]).target(Figure::Rate, Bound::AtLeast(1.0))
+        };
+        let mut record = Record::default();
+        record.put(ROWS[0].name, "2026-01-01", "abc", 5, vec![line("a")]);
+        record.put(ROWS[1].name, "2026-01-01", "abc", 5, vec![line("b")]);
+        record.save(folder.path()).expect("there is room");
+        let mut read = Record::load(folder.path()).expect("it was written");
+        assert_eq!(read, record);
+        read.put(ROWS[0].name, "2026-01-02", "def", 5, vec![line("c")]);
+        let cases: Vec<&str> = read.lines().map(|(_, line)| line.case.as_str()).collect();
+        assert_eq!(cases, ["c", "b"]);
+    }
+}

@@ -1,0 +1,107 @@
+//! The route between those who hold and those who read: loopback, or a link between two network namespaces.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
+
+use super::process::{bound, command};
+
+/// The state of a listening and of an established socket, as `/proc/net/tcp` writes them.
+const LISTENING: &str = "0A";
+const ESTABLISHED: &str = "01";
+
+/// One end of a route.
+#[derive(Debug, Clone)]
+pub(super) struct Side {
+    /// A process in its network namespace; `None` for this program's own.
+    pub(super) namespace: Option<u32>,
+    /// Its address.
+    pub(super) address: Ipv4Addr,
+}
+
+impl Side {
+    /// A command that runs on this side.
+    pub(super) fn command(&self, program: &str) -> Command {
+        self.entered(program, |program| command(program))
+    }
+
+    /// The same, killed when this program ends in whatever way, where the system can do that.
+    pub(super) fn bound(&self, program: &str) -> Command {
+        self.entered(program, bound)
+    }
+
+    fn entered(&self, program: &str, make: impl Fn(&str) -> Command) -> Command {
+        let Some(pid) = self.namespace else { return make(program) };
+        let mut command = make("nsenter");
+        command.arg(format!("--net=/proc/{pid}/ns/net")).arg("--").arg(program);
+        command
+    }
+
+    /// Whether anything listens on this port here.
+    pub(super) fn listens(&self, port: u16) -> bool {
+        let wanted = format!(":{port:04X}");
+        self.sockets(LISTENING).any(|local| local.ends_with(&wanted))
+    }
+
+    /// How many TCP connections lead out of this side or into it.
+    pub(super) fn connection_count(&self) -> usize {
+        self.sockets(ESTABLISHED).count()
+    }
+
+    /// The local addresses of the sockets in this state.
+    fn sockets(&self, state: &str) -> impl Iterator<Item = String> {
+        let process = self.namespace.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
+        let table =
+            |name: &str| fs::read_to_string(format!("/proc/{process}/net/{name}")).unwrap_or_default();
+        let lines = format!("{}\n{}", table("tcp"), table("tcp6"));
+        let local = |line: &str| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, _, found) = (fields.next()?, fields.next()?, fields.next()?);
+            (found == state).then(|| local.to_owned())
+        };
+        lines.lines().filter_map(local).collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// Both ends.
+#[derive(Debug, Clone)]
+pub(super) struct Route {
+    /// Where nodes and servers run.
+    pub(super) holders: Side,
+    /// Where clients run.
+    pub(super) reader: Side,
+}
+
+impl Route {
+    /// Both on this machine as it is.
+    pub(super) fn loopback() -> Self {
+        let side = Side { namespace: None, address: Ipv4Addr::LOCALHOST };
+        Self { holders: side.clone(), reader: side }
+    }
+}
+
+/// A TCP port that nothing listened on a moment ago.
+pub(super) fn free_port() -> Result<u16, String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let address = listener.and_then(|listener| listener.local_addr());
+    address.map(|address| address.port()).map_err(|error| format!("no free port: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    use super::{Route, free_port};
+
+    #[test]
+    fn a_port_listens_only_while_somebody_does() {
+        let side = Route::loopback().reader;
+        let port = free_port().expect("there is one");
+        assert!(!side.listens(port));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it is free");
+        assert!(side.listens(port));
+        let before = side.connection_count();
+        let _stream = TcpStream::connect(listener.local_addr().expect("it has one")).expect("it listens");
+        assert!(before < side.connection_count());
+    }
+}
