@@ -15,6 +15,7 @@ pub mod repair;
 pub mod ring;
 mod source;
 pub mod survey;
+pub mod traffic;
 pub mod transfer;
 mod walk;
 pub mod world;

@@ -14,6 +14,8 @@ use datamesh_core::wire::{Description, Message, Request, Response, StoredItem};
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
+use crate::traffic::Traffic;
+
 /// Everything nondeterministic that the engine may touch. Cheap to clone.
 #[derive(Clone)]
 pub struct World {
@@ -25,6 +27,8 @@ pub struct World {
     pub compute: Arc<dyn Compute>,
     /// Other nodes.
     pub peers: Arc<dyn Peers>,
+    /// What all operations of this process share, and know of other nodes.
+    pub traffic: Arc<Traffic>,
 }
 
 /// Tells and awaits time.

@@ -10,6 +10,7 @@ use datamesh_core::id::NodeId;
 use datamesh_core::limits::MIB;
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
+use datamesh_engine::traffic::{Traffic, TrafficSettings};
 use datamesh_engine::transfer::TransferSettings;
 use datamesh_engine::world::{Clock, Entropy, ItemsError, Peers, World};
 use datamesh_net::{
@@ -238,8 +239,10 @@ impl Answer for Nothing {
 }
 
 fn world(peers: Arc<dyn Peers>) -> World {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     World {
-        clock: Arc::new(SystemClock::start()),
+        traffic: Arc::new(Traffic::new(Arc::clone(&clock), TrafficSettings::default())),
+        clock,
         entropy: Arc::new(SystemEntropy),
         compute: Arc::new(SystemCompute::all()),
         peers,
