@@ -24,7 +24,7 @@ use std::time::Duration;
 use datamesh_core::id::NodeId;
 
 use self::fair::FlowId;
-pub(crate) use self::flow::{Call, Flow, FlowSettings, Patience};
+pub(crate) use self::flow::{Flow, FlowSettings, Patience};
 use self::measure::{Measure, Meter, Sample};
 use self::peer::Peer;
 pub use self::pool::Share;

@@ -222,6 +222,12 @@ impl Call<'_> {
         self.settle(0);
     }
 
+    /// Notes that the peer answered without doing what it was asked, of which nothing is to be learnt about its speed.
+    pub(crate) fn dismissed(mut self) {
+        self.ended = true;
+        self.settle(0);
+    }
+
     /// Makes the rate limits count what moved, and not what was expected to.
     fn settle(&self, bytes: u64) {
         let Self { flow, expected: Expected { peer, direction, bytes: expected }, .. } = self;
@@ -252,8 +258,9 @@ impl Call<'_> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         let peer = &self.expected.peer;
-        let outstanding = &mut peer.state().outstanding;
-        *outstanding = outstanding.saturating_sub(1);
+        let mut state = peer.state();
+        state.outstanding = state.outstanding.saturating_sub(1);
+        drop(state);
         if !self.ended && self.note_stall() {
             self.flow.traffic.debit_slow(peer);
         }
