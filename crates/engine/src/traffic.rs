@@ -40,7 +40,7 @@ use crate::world::Clock;
 pub const PEERS_MAX: usize = 4096;
 
 /// How long a peer's request may wait for a rate limit; one that would wait longer is refused, and the peer comes back.
-const SERVE_WAIT_MAX: Duration = Duration::from_secs(10);
+const SERVE_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// The traffic of a process.
 pub struct Traffic {
