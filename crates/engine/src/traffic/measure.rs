@@ -174,3 +174,77 @@ impl Meter {
         (-now.saturating_sub(self.last).as_secs_f64() / Self::SPAN.as_secs_f64()).exp()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Latency, Mean, Measure, Meter, Sample};
+
+    const SIZE: u64 = 1 << 18;
+
+    /// Measures a peer of this speed and latency, which always has so many requests under way.
+    fn measured(rate: f64, latency: f64, depth: u32) -> (Measure, Latency) {
+        let (mut measure, mut latencies) = (Measure::default(), Latency::default());
+        let each = SIZE as f64 / rate;
+        // What is under way waits its turn on the line; the line is idle where too little is.
+        let period = each.max((latency + each) / f64::from(depth));
+        let elapsed = Duration::from_secs_f64((period * f64::from(depth)).max(latency + each));
+        latencies.add(Duration::from_secs_f64(latency), 0);
+        for step in 0..100_u32 {
+            let sample = Sample {
+                now: Duration::from_secs_f64(period * f64::from(step)),
+                elapsed,
+                moved: SIZE * u64::from(depth),
+                alone: depth == 1,
+                predicted: None,
+            };
+            measure.add(sample, latencies.mean);
+        }
+        (measure, latencies)
+    }
+
+    #[test]
+    fn the_speed_is_found_whether_requests_are_alone_or_many() {
+        for (rate, latency) in [(1e6, 0.05), (50e6, 0.005), (100e6, 0.0001)] {
+            for depth in [1, 20] {
+                let found = measured(rate, latency, depth).0.rate.get().expect("measured");
+                assert!((found / rate - 1.0).abs() < 0.25, "{found} for {rate} with {depth} under way");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_measured_long_ago_gives_way_to_what_is_common() {
+        let (slow, fast) = (measured(1e6, 0.0, 1).0, measured(100e6, 0.0, 1).0);
+        let at = |seconds| slow.rate_now(slow.last + Duration::from_secs(seconds), &fast).expect("known");
+        assert!(at(0) < 1.1e6 && at(300) > 5e6 && at(3600) > 90e6);
+        assert_eq!(Measure::default().rate_now(Duration::ZERO, &Measure::default()), None);
+    }
+
+    #[test]
+    fn a_stall_makes_a_peer_no_faster() {
+        let mut measure = measured(1e6, 0.0, 1).0;
+        let before = measure.rate.get().expect("measured");
+        measure.add_stall(Duration::from_secs(60), SIZE, Duration::from_millis(1));
+        assert_eq!(measure.rate.get(), Some(before));
+        (0..20).for_each(|_| measure.add_stall(Duration::from_secs(60), SIZE, Duration::from_secs(30)));
+        assert!(measure.rate.get().is_some_and(|rate| rate < 0.2e6));
+    }
+
+    #[test]
+    fn a_meter_tells_the_rate_soon_and_forgets_it_soon() {
+        let mut meter = Meter::default();
+        let start = Duration::from_secs(100);
+        for step in 0..200_u32 {
+            meter.add(start + Duration::from_millis(10) * step, 100_000);
+            let seconds = f64::from(step) * 0.01;
+            let rate = meter.rate(start + Duration::from_millis(10) * step);
+            assert!(seconds < 0.2 || (rate / 10e6 - 1.0).abs() < 0.1, "{rate} after {seconds} s");
+        }
+        assert!((meter.most / 10e6 - 1.0).abs() < 0.05, "{}", meter.most);
+        assert!(meter.rate(start + Duration::from_secs(30)) < 10e3);
+        assert_eq!(meter.bytes, 20_000_000);
+        assert_eq!(Mean::default().get(), None);
+    }
+}

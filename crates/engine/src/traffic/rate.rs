@@ -79,8 +79,9 @@ enum Step {
 
 impl Gate {
     pub(crate) fn new(rate: Rate) -> Self {
-        let state =
-            State { bucket: Bucket::new(rate), queue: FairQueue::new(), queued_bytes: 0, watch: None };
+        // As much as the bytes of a second count for.
+        let queue = FairQueue::new(Priority::Normal.cost(rate.bytes_per_second()));
+        let state = State { bucket: Bucket::new(rate), queue, queued_bytes: 0, watch: None };
         Self { rate, state: Mutex::new(state) }
     }
 
@@ -204,5 +205,74 @@ impl Drop for Queued<'_> {
             state.watch = None;
         }
         state.hand_over();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::{prop, prop_assert, proptest};
+
+    use super::{Bucket, Rate};
+
+    proptest! {
+        #[test]
+        fn in_no_span_more_bytes_go_than_the_rate_and_one_item(
+            rate in 1_000_u64..1_000_000_000,
+            items in prop::collection::vec((0_u64..2_000_000, 1_u64..1_000_000), 1..200),
+        ) {
+            let mut bucket = Bucket::new(Rate::new(rate).expect("a rate"));
+            let (mut now, mut departures) = (Duration::ZERO, Vec::new());
+            for (pause_us, bytes) in items {
+                now += Duration::from_micros(pause_us);
+                departures.push((now + bucket.reserve(now, bytes), bytes));
+            }
+            prop_assert!(departures.is_sorted_by_key(|(at, _)| *at), "first come, first gone");
+            for first in 0..departures.len() {
+                let mut sent = 0;
+                for (at, bytes) in &departures[first..] {
+                    let allowed = (*at - departures[first].0).as_secs_f64() * rate as f64;
+                    // All before this one have had their time: only this one is over.
+                    prop_assert!(sent as f64 <= allowed * 1.001 + 1.0, "{sent} of {allowed}");
+                    sent += bytes;
+                }
+            }
+        }
+
+        #[test]
+        fn whoever_always_wants_more_gets_the_rate_though_it_wakes_late(
+            rate in 100_000_u64..1_000_000_000,
+            sizes in prop::collection::vec(1_u64..1_000_000, 1..20),
+            late_us in 0_u64..2_000,
+        ) {
+            let mut bucket = Bucket::new(Rate::new(rate).expect("a rate"));
+            let (mut now, mut sent) = (Duration::ZERO, 0);
+            let late = Duration::from_micros(late_us);
+            for size in sizes.iter().cycle().take(2_000) {
+                let delay = bucket.reserve(now, *size);
+                // Timers fire late, but the next time is counted from when it should have been.
+                now += if delay.is_zero() { Duration::ZERO } else { delay + late };
+                sent += size;
+            }
+            let end = bucket.next.max(now).as_secs_f64();
+            let most = sent as f64 / rate as f64;
+            let slack = late.as_secs_f64() * 2_000.0;
+            prop_assert!(end >= most * 0.999 && end <= most * 1.001 + slack, "{end} s for {most} s");
+            let shortest = sizes.iter().min().expect("some").saturating_mul(1_000_000) / rate;
+            if shortest > late_us {
+                prop_assert!(end <= most * 1.001 + late.as_secs_f64(), "{end} s for {most} s");
+            }
+        }
+    }
+
+    #[test]
+    fn what_did_not_move_is_taken_back() {
+        let mut bucket = Bucket::new(Rate::new(1000).expect("a rate"));
+        let now = Duration::from_secs(5);
+        assert_eq!(bucket.reserve(now, 500), Duration::ZERO);
+        assert_eq!(bucket.reserve(now, 500), Duration::from_millis(500));
+        bucket.refund(500);
+        assert_eq!(bucket.delay(now), Duration::from_millis(500));
     }
 }

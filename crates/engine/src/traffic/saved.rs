@@ -132,3 +132,116 @@ impl SavedPeer {
         deeds.into_iter().chain(measures.into_iter().flatten()).all(sound)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use datamesh_core::encode::encode;
+    use datamesh_core::id::NodeId;
+    use datamesh_core::time::Timestamp;
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use proptest::prelude::{any, prop, proptest};
+
+    use super::{RestoreError, SAVED_PEERS_MAX, SAVED_SIZE_MAX, Saved, VERSION};
+    use crate::traffic::{Offence, PEERS_MAX, Traffic, TrafficSettings};
+    use crate::world::Clock;
+
+    /// A clock that stands still until it is moved.
+    #[derive(Default)]
+    struct Hand(Mutex<Duration>);
+
+    impl Clock for Hand {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_ms(0)
+        }
+
+        fn elapsed(&self) -> Duration {
+            *self.0.lock().expect("no holder panics")
+        }
+
+        fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+            std::future::pending().boxed()
+        }
+    }
+
+    fn traffic() -> (Arc<Hand>, Traffic) {
+        let clock = Arc::new(Hand::default());
+        (Arc::clone(&clock), Traffic::new(clock, TrafficSettings::default()))
+    }
+
+    fn node(number: u16) -> NodeId {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&number.to_le_bytes());
+        NodeId::from_bytes(bytes)
+    }
+
+    const WALL: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+    #[test]
+    fn a_liar_is_known_to_the_next_process_and_forgiven_in_time() {
+        let (_, first) = traffic();
+        first.debit(node(1), Some(Offence::Lie));
+        first.answered(node(2), Duration::from_millis(80));
+        let saved = first.save(WALL);
+        let (_, second) = traffic();
+        assert_eq!(second.restore(&saved, WALL), Ok(2));
+        assert_eq!(second.restore(&saved, WALL), Ok(0), "nothing is learnt twice");
+        let peers = second.snapshot().peers;
+        assert!(peers[&node(1)].reliability < 0.2);
+        assert_eq!(peers[&node(2)].latency, Some(Duration::from_millis(80)));
+        let (_, third) = traffic();
+        let next_day = Timestamp::from_ms(WALL.as_ms() + 86_400_000);
+        assert_eq!(third.restore(&saved, next_day), Ok(2));
+        assert!(third.snapshot().peers[&node(1)].reliability > 0.99);
+    }
+
+    #[test]
+    fn peers_are_bounded_in_memory_and_on_disk() {
+        let (clock, traffic) = traffic();
+        for number in 0..10_000 {
+            *clock.0.lock().expect("no holder panics") += Duration::from_millis(1);
+            traffic.answered(node(number), Duration::from_millis(1));
+        }
+        let known = traffic.snapshot().peers;
+        assert!(known.len() <= PEERS_MAX && known.contains_key(&node(9_999)), "{}", known.len());
+        let saved = traffic.save(WALL);
+        assert!(saved.len() <= SAVED_SIZE_MAX, "{}", saved.len());
+        let (_, next) = super::tests::traffic();
+        assert_eq!(next.restore(&saved, WALL), Ok(SAVED_PEERS_MAX));
+        assert!(next.snapshot().peers.contains_key(&node(9_999)), "those dealt with last are kept");
+    }
+
+    #[test]
+    fn what_is_damaged_or_of_another_version_is_refused() {
+        let (_, traffic) = traffic();
+        let later = encode(&Saved { version: VERSION + 1, saved: 0, peers: vec![] });
+        assert_eq!(traffic.restore(&later, WALL), Err(RestoreError::Version(2)));
+        assert_eq!(traffic.restore(&vec![0; SAVED_SIZE_MAX + 1], WALL), Err(RestoreError::TooLarge));
+        traffic.debit(node(1), Some(Offence::Lie));
+        let sound = traffic.save(WALL);
+        let bad = sound.windows(8).position(|bytes| bytes == 64.0_f64.to_be_bytes()).expect("the lie");
+        let mut absurd = sound.clone();
+        absurd[bad..bad + 8].copy_from_slice(&(-1.0_f64).to_be_bytes());
+        assert_eq!(super::tests::traffic().1.restore(&absurd, WALL), Err(RestoreError::OutOfBounds));
+        assert!(super::tests::traffic().1.restore(&sound[..sound.len() - 1], WALL).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_more_than_refused(bytes in prop::collection::vec(any::<u8>(), 0..500), at in any::<usize>(), bit in 0..8_u32) {
+            let (_, traffic) = traffic();
+            let _ = traffic.restore(&bytes, WALL);
+            traffic.debit(node(1), Some(Offence::Silent));
+            let mut saved = traffic.save(WALL);
+            let at = at % saved.len();
+            saved[at] ^= 1_u8 << bit;
+            let next = super::tests::traffic().1;
+            let _ = next.restore(&saved, WALL);
+            let sound = next.snapshot().peers.values().all(|peer| (0.0..=1.0).contains(&peer.reliability));
+            assert!(sound);
+        }
+    }
+}

@@ -72,3 +72,53 @@ impl Reliability {
         Self { good: self.good * left, bad: self.bad * left, last: now }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::{prop, prop_assert, proptest};
+
+    use super::{Offence, Reliability};
+
+    #[test]
+    fn a_lie_costs_far_more_than_silence_and_both_are_forgotten() {
+        let (mut silent, mut liar) = (Reliability::default(), Reliability::default());
+        let now = Duration::from_secs(10);
+        for _ in 0..100 {
+            silent.credit(now);
+            liar.credit(now);
+        }
+        silent.debit(now, Offence::Silent);
+        liar.debit(now, Offence::Lie);
+        assert!(silent.score(now) > 0.98, "{}", silent.score(now));
+        assert!(liar.score(now) < 0.15, "{}", liar.score(now));
+        for _ in 0..8 {
+            silent.debit(now, Offence::Silent);
+        }
+        assert!(liar.score(now) < silent.score(now));
+        let hour = now + Duration::from_secs(3600);
+        assert!(liar.score(hour) > 0.99, "{}", liar.score(hour));
+    }
+
+    proptest! {
+        #[test]
+        fn a_score_is_above_nothing_and_one_at_most(deeds in prop::collection::vec((0_u8..4, 0_u64..1_000_000), 0..200)) {
+            let (mut reliability, mut now) = (Reliability::default(), Duration::ZERO);
+            for (deed, pause_ms) in deeds {
+                now += Duration::from_millis(pause_ms);
+                let before = reliability.score(now);
+                match deed {
+                    0 => reliability.credit(now),
+                    1 => reliability.debit(now, Offence::Busy),
+                    2 => reliability.debit(now, Offence::Silent),
+                    _ => reliability.debit(now, Offence::Lie),
+                }
+                let after = reliability.score(now);
+                prop_assert!(after > 0.0 && after <= 1.0);
+                let right = if deed == 0 { after >= before } else { after <= before };
+                prop_assert!(right);
+            }
+        }
+    }
+}

@@ -61,3 +61,55 @@ impl Window {
 fn parts(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX).saturating_mul(PARTS)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::{any, prop, prop_assert, proptest};
+
+    use super::{WINDOW_REQUESTS_MAX, Window};
+
+    #[test]
+    fn a_window_grows_by_one_in_each_round_trip_and_is_halved_once_for_one_trouble() {
+        let mut window = Window::new(10, 20);
+        assert_eq!(window.size(), 10);
+        for size in 10..20 {
+            assert_eq!(window.size(), size);
+            (0..=size).for_each(|_| window.grow(0.0));
+        }
+        (0..100).for_each(|_| window.grow(0.0));
+        assert_eq!(window.size(), 20, "no more unless the line holds more");
+        let now = Duration::from_secs(1);
+        (0..20).for_each(|_| window.shrink(now));
+        assert_eq!(window.size(), 10);
+    }
+
+    #[test]
+    fn a_long_line_is_filled_and_then_no_more() {
+        let mut window = Window::new(10, 20);
+        (0..100_000).for_each(|_| window.grow(40.0));
+        assert_eq!(window.size(), 50, "what the line holds, and a quarter to find out whether it holds more");
+        (0..100_000).for_each(|_| window.grow(4_000.0));
+        assert_eq!(window.size(), WINDOW_REQUESTS_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_keeps_to_its_bounds(
+            min in 0_usize..200,
+            max in 0_usize..200,
+            steps in prop::collection::vec((any::<bool>(), 0.0_f64..200.0), 0..500),
+        ) {
+            let mut window = Window::new(min, max);
+            let least = min.clamp(1, WINDOW_REQUESTS_MAX);
+            for (step, (grows, line)) in steps.into_iter().enumerate() {
+                let before = window.size();
+                if grows { window.grow(line) } else { window.shrink(Duration::from_secs(u64::try_from(step).unwrap())) }
+                prop_assert!((least..=WINDOW_REQUESTS_MAX).contains(&window.size()));
+                let unneeded = max.max(least).min(WINDOW_REQUESTS_MAX);
+                prop_assert!(window.size() <= before.max(unneeded) || window.size() as f64 <= line * 1.25 + 2.0);
+            }
+        }
+    }
+}
