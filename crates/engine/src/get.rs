@@ -1,7 +1,9 @@
 //! get = manifest, fetch, unstripe, open, decompress, write: put's mirror.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,10 +15,11 @@ use datamesh_codec::stripe::{Coder, DecodeError};
 use datamesh_core::id::{BlockId, ObjectId};
 use datamesh_core::manifest::Details;
 use datamesh_core::scheme::Scheme;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::future::{Either, select};
+use futures::stream::{self, FusedStream, StreamExt, TryStreamExt};
 
-use crate::budget::{MemoryBudget, Share};
 use crate::progress::{Event, Observer};
+use crate::traffic::Share;
 use crate::transfer::{GatherError, Transfer, TransferSettings};
 use crate::world::{Sink, World};
 
@@ -96,7 +99,6 @@ pub struct Reading {
     transfer: Transfer,
     root: Arc<OpenRoot>,
     coder: Arc<Coder>,
-    memory: MemoryBudget,
 }
 
 /// Whether the digest of the whole object is checked, beyond the authentication of each chunk.
@@ -137,7 +139,7 @@ impl Reading {
             error => GetError::Root(error),
         })?;
         let coder = Arc::new(Coder::new(root.scheme().redundancy));
-        Ok(Self { transfer, root: Arc::new(root), coder, memory: MemoryBudget::new(settings.memory) })
+        Ok(Self { transfer, root: Arc::new(root), coder })
     }
 
     /// What its owner said of the object.
@@ -171,6 +173,7 @@ impl Reading {
             return Err(GetError::Range { start: wanted.start, size });
         }
         let wanted = wanted.start..wanted.end.min(size);
+        let _slot = self.transfer.slot().await;
         self.transfer.observe(Event::Expected { bytes: wanted.end - wanted.start });
         let digest = (check == DigestCheck::Check && wanted == (0..size)).then(blake3::Hasher::new);
         let (written, digest) = match self.root.open_inline()? {
@@ -211,12 +214,36 @@ impl Reading {
         // Memory is given out in the order in which it is given back: chunks are written in their order.
         let shares = entries.and_then(|entry| async move { Ok((self.share(&entry).await, entry)) });
         let chunks = shares.map_ok(|(share, entry)| self.chunk(entry, share, wanted)).try_buffered(in_flight);
-        let mut chunks = std::pin::pin!(chunks);
-        let mut written = 0;
-        while let Some(plain) = chunks.next().await {
-            written += self.write(plain?, &mut digest, sink).await?;
-        }
+        let written = self.write_all(pin!(chunks.fuse()), &mut digest, sink).await?;
         Ok((written, digest))
+    }
+
+    /// Writes chunks in their order. They are polled while one is written too: however long a sink takes, the fetches under way
+    /// come to their end and keep nobody else from asking the same nodes. What waits to be written has its share of the memory.
+    async fn write_all(
+        &self,
+        mut chunks: impl FusedStream<Item = Result<Plain, GetError>> + Unpin,
+        digest: &mut Option<blake3::Hasher>,
+        sink: &mut dyn Sink,
+    ) -> Result<u64, GetError> {
+        let (mut written, mut waiting) = (0, VecDeque::new());
+        loop {
+            let Some(plain) = waiting.pop_front() else {
+                let Some(plain) = chunks.next().await else { return Ok(written) };
+                waiting.push_back(plain);
+                continue;
+            };
+            let mut write = pin!(self.write(plain?, digest, sink));
+            written += loop {
+                if chunks.is_terminated() {
+                    break write.await?;
+                }
+                match select(write.as_mut(), chunks.next()).await {
+                    Either::Left((size, _)) => break size?,
+                    Either::Right((plain, _)) => waiting.extend(plain),
+                }
+            };
+        }
     }
 
     /// The next leaf that shares bytes with the range, and what is pending after it.
@@ -243,7 +270,7 @@ impl Reading {
     /// Waits until there is memory for a chunk: its shards, the sealed chunk they make, and the plaintext.
     async fn share(&self, entry: &StripeEntry) -> Share {
         let size = usize::try_from(entry.chunk.size).expect("a chunk fits memory");
-        self.memory.take(2 * entry.stripe.sealed_size() + size).await
+        self.transfer.memory(2 * entry.stripe.sealed_size() + size).await
     }
 
     /// Fetches, unstripes, opens and decompresses one chunk.

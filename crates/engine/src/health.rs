@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datamesh_core::id::{BlockId, NodeId, ObjectId, ShardId};
+use datamesh_core::limits::BLOCK_SIZE_MAX;
 use datamesh_core::manifest::Stripe;
 use datamesh_core::placement::Placement;
 use datamesh_core::scheme::{Redundancy, Scheme};
@@ -136,7 +137,7 @@ pub async fn inspect(
 
 async fn inspect_stripe(transfer: &Transfer, index: u64, stripe: Stripe, depth: Depth) -> StripeHealth {
     let located = transfer.locate(&stripe, transfer.stripe_holders(&stripe)).await;
-    let placement = sound(transfer, located, depth).await.placement();
+    let placement = sound(transfer, located, depth, stripe.shard_size()).await.placement();
     transfer.observe(Event::Advanced { bytes: u64::from(stripe.sealed_size) });
     let survival = survival(&placement, transfer.topology(), stripe.redundancy);
     let Stripe { sealed_size, shards, .. } = stripe;
@@ -151,21 +152,22 @@ async fn inspect_block(
 ) -> BlockHealth {
     let holders = transfer.block_holders(&block, redundancy);
     let located = transfer.locate_block(block, holders).await;
-    let placement = sound(transfer, located, depth).await.placement();
+    let placement = sound(transfer, located, depth, BLOCK_SIZE_MAX).await.placement();
     let replicated = Redundancy::new(1, holders.count() - 1).expect("m + 1 replicas are within bounds");
     let survival = survival(&placement, transfer.topology(), replicated);
     BlockHealth { block, placement, survival }
 }
 
 /// The same, with only those holders that have the item indeed.
-async fn sound(transfer: &Transfer, located: Located, depth: Depth) -> Located {
+async fn sound(transfer: &Transfer, located: Located, depth: Depth, size_max: usize) -> Located {
     if depth == Depth::Index {
         return located;
     }
+    let _share = transfer.memory(size_max * located.items.len()).await;
     let checks = located.items.iter().zip(&located.holders).map(|(item, holders)| async move {
         let mut sound = Vec::new();
         for node in holders {
-            match transfer.fetch(*node, *item).await {
+            match transfer.fetch(*node, *item, size_max).await {
                 Ok(_) => sound.push(*node),
                 Err(failure) => transfer.blame(*node, &failure),
             }

@@ -3,7 +3,6 @@
 //! Async over the traits of [`world`]; it has no runtime, no network and no disk of its own, so that a simulator runs the
 //! code that production runs.
 
-pub mod budget;
 pub mod catalog;
 pub mod get;
 pub mod health;
@@ -15,6 +14,7 @@ pub mod repair;
 pub mod ring;
 mod source;
 pub mod survey;
+pub mod traffic;
 pub mod transfer;
 mod walk;
 pub mod world;

@@ -23,11 +23,11 @@ use datamesh_core::wire::StoredItem;
 use futures::future::{Either, pending, select};
 use futures::stream::{self, FuturesUnordered, Stream, StreamExt, TryStreamExt};
 
-use crate::budget::{MemoryBudget, Share};
 use crate::place::{Wholeness, wholeness};
 use crate::progress::{Event, Observer, Unobserved};
 use crate::release::release;
 use crate::source::Chunks;
+use crate::traffic::Share;
 use crate::transfer::{Failure, Transfer, TransferSettings};
 use crate::world::{Source, World};
 
@@ -126,6 +126,7 @@ pub async fn put(
         observer.observe(Event::Expected { bytes });
     }
     let transfer = Transfer::start(world.clone(), settings, observer).await;
+    let _slot = transfer.slot().await;
     let putting = Putting::new(transfer, order);
     // Boxed, since all stages of a put together make a large future.
     match Box::pin(putting.run(Chunks::new(world, source, putting.chunker()))).await {
@@ -147,7 +148,6 @@ struct Putting<'a> {
     created: Timestamp,
     sealer: Arc<Sealer>,
     coder: Arc<Coder>,
-    memory: MemoryBudget,
 }
 
 /// What has been stored so far.
@@ -195,7 +195,6 @@ impl<'a> Putting<'a> {
         entropy.fill(&mut tag);
         let sealer = Sealer::new(&order.scheme, &key, order.owner.dedup_secret());
         let coder = Coder::new(order.scheme.redundancy);
-        let memory = MemoryBudget::new(transfer.settings.memory);
         let created = transfer.world.clock.now();
         Self {
             transfer,
@@ -205,7 +204,6 @@ impl<'a> Putting<'a> {
             created,
             sealer: Arc::new(sealer),
             coder: Arc::new(coder),
-            memory,
         }
     }
 
@@ -305,7 +303,7 @@ impl<'a> Putting<'a> {
     async fn with_share(&self, index: u64, chunk: Bytes) -> Cut {
         let redundancy = self.order.scheme.redundancy;
         let striped_size = chunk.len() * redundancy.shard_count() / redundancy.data_count();
-        let share = self.memory.take(chunk.len() + striped_size).await;
+        let share = self.transfer.memory(chunk.len() + striped_size).await;
         Cut { index, chunk, share }
     }
 

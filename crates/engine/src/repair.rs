@@ -91,6 +91,7 @@ pub async fn repair(
     object: ObjectId,
 ) -> Result<Repaired, RepairError> {
     let transfer = Transfer::start(world.clone(), settings, observer).await;
+    let _slot = transfer.slot().await;
     let (mut walk, root, passed) = Walk::start(&transfer, object).await?;
     let redundancy = root.scheme.redundancy;
     let coder = Arc::new(Coder::new(redundancy));
@@ -129,6 +130,8 @@ async fn repair_stripe(
     if missing.is_empty() {
         return Ok(Outcome::default());
     }
+    // As much as all shards of the stripe: those that are there, and those that are made again from them.
+    let _share = transfer.memory(stripe.shard_size() * stripe.redundancy.shard_count()).await;
     let gathered = transfer.gather(&stripe).await;
     let shards = gathered.map_err(|source| RepairError::TooFewShards { index, source })?;
     let (wanted, of) = (missing.clone(), stripe.clone());

@@ -14,6 +14,8 @@ use datamesh_core::wire::{Description, Message, Request, Response, StoredItem};
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
+use crate::traffic::Traffic;
+
 /// Bytes that are hashed without being handed over: some 100 µs.
 const HASHED_HERE_SIZE_MAX: usize = 512 * 1024;
 
@@ -28,6 +30,8 @@ pub struct World {
     pub compute: Arc<dyn Compute>,
     /// Other nodes.
     pub peers: Arc<dyn Peers>,
+    /// What all operations of this process share, and know of other nodes.
+    pub traffic: Arc<Traffic>,
 }
 
 /// Tells and awaits time.

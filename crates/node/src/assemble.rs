@@ -10,6 +10,7 @@ use datamesh_core::id::NodeId;
 use datamesh_core::limits::MIB;
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
+use datamesh_engine::traffic::{ByDirection, RateLimits, Traffic, TrafficSettings};
 use datamesh_engine::transfer::TransferSettings;
 use datamesh_engine::world::{Clock, Compute, Entropy, Items, ItemsError, Peers, World};
 use datamesh_net::{
@@ -24,6 +25,7 @@ use futures::future::BoxFuture;
 use crate::discard::{Discarding, Keeping};
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
+use crate::scores::Scores;
 use crate::serve::Server;
 use crate::settings::{PeerAddress, Settings};
 use crate::system::{SystemClock, SystemCompute, SystemEntropy};
@@ -80,6 +82,8 @@ pub struct Client {
     /// How patiently bytes are moved.
     pub transfer: TransferSettings,
     backing: Backing,
+    /// Where what is known of peers is kept, if anywhere.
+    scores: Option<Scores>,
 }
 
 /// What a client's mesh is.
@@ -115,8 +119,12 @@ impl Client {
             stores.push(store);
         }
         let peers = Arc::new(LocalPeers::new(nodes));
-        let world = world(peers, compute);
-        Ok(Self { world, transfer: transfer(settings), backing: Backing::Embedded(stores) })
+        Ok(Self {
+            world: world(peers, compute, settings),
+            transfer: transfer(settings),
+            backing: Backing::Embedded(stores),
+            scores: None,
+        })
     }
 
     /// Joins a mesh of other processes. The client has no identity of its own there: its peer id is drawn for this run.
@@ -133,8 +141,20 @@ impl Client {
         let network = datamesh_net::start(network, Arc::new(Nothing)).await?;
         network.joined(JOIN_DEADLINE).await?;
         let peers = Arc::new(network.clone());
-        let world = world(peers, Arc::new(SystemCompute::all()));
-        Ok(Self { world, transfer: transfer(settings), backing: Backing::Joined(network) })
+        Ok(Self {
+            world: world(peers, Arc::new(SystemCompute::all()), settings),
+            transfer: transfer(settings),
+            backing: Backing::Joined(network),
+            scores: None,
+        })
+    }
+
+    /// The same, which knows what earlier clients of this home have found out about peers, and keeps it when it closes.
+    #[must_use]
+    pub fn acquainted(self, home: &Home) -> Self {
+        let scores = home.scores();
+        scores.load(&self.world.traffic, self.world.clock.now());
+        Self { scores: Some(scores), ..self }
     }
 
     /// The network, unless the mesh is in this process.
@@ -151,6 +171,11 @@ impl Client {
     /// # Cancel safety
     /// When dropped, nothing acknowledged is lost.
     pub async fn close(self) {
+        if let Some(scores) = &self.scores
+            && let Err(error) = scores.save(&self.world.traffic, self.world.clock.now())
+        {
+            tracing::debug!(%error, "what is known of peers was not kept");
+        }
         match self.backing {
             Backing::Embedded(stores) => {
                 for store in stores {
@@ -168,6 +193,8 @@ impl Client {
 pub struct Node {
     /// Its network.
     pub network: Network,
+    /// What it sends to peers and receives from them.
+    pub traffic: Arc<Traffic>,
     /// What opening its store found.
     pub recovery: Recovery,
     store: Store,
@@ -202,7 +229,9 @@ impl Node {
             Keeping::Everything => Arc::new(store.clone()),
             Keeping::BlocksForBenchmark => Arc::new(Discarding(store.clone())),
         };
-        let server = server(&identity, items, Arc::new(SystemCompute::all()));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let traffic = Arc::new(Traffic::new(clock, traffic(settings)));
+        let server = server(&identity, items, Arc::new(SystemCompute::all())).within(Arc::clone(&traffic));
         let domain = settings.placement.domain.domain(&identity.node().to_string());
         let offer = NodeOffer {
             role: order.role,
@@ -218,7 +247,7 @@ impl Node {
         if !order.entries.is_empty() {
             network.joined(JOIN_DEADLINE).await?;
         }
-        Ok(Self { network, recovery: store.recovery(), store })
+        Ok(Self { network, traffic, recovery: store.recovery(), store })
     }
 
     /// Stops serving, in good order.
@@ -235,9 +264,9 @@ impl Node {
 }
 
 impl Answer for Server {
-    fn answer(&self, _from: NodeId, request: Message<Request>) -> BoxFuture<'static, Message<Response>> {
+    fn answer(&self, from: NodeId, request: Message<Request>) -> BoxFuture<'static, Message<Response>> {
         let server = self.clone();
-        async move { Self::answer(&server, request).await }.boxed()
+        async move { server.answer_to(from, request).await }.boxed()
     }
 }
 
@@ -250,8 +279,15 @@ impl Answer for Nothing {
     }
 }
 
-fn world(peers: Arc<dyn Peers>, compute: Arc<dyn Compute>) -> World {
-    World { clock: Arc::new(SystemClock::start()), entropy: Arc::new(SystemEntropy), compute, peers }
+fn world(peers: Arc<dyn Peers>, compute: Arc<dyn Compute>, settings: &Settings) -> World {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    World {
+        traffic: Arc::new(Traffic::new(Arc::clone(&clock), traffic(settings))),
+        clock,
+        entropy: Arc::new(SystemEntropy),
+        compute,
+        peers,
+    }
 }
 
 fn server(identity: &Identity, items: Arc<dyn Items>, compute: Arc<dyn Compute>) -> Server {
@@ -266,11 +302,44 @@ fn store_settings(settings: &Settings) -> StoreSettings {
     }
 }
 
+/// What a process' traffic goes by.
+fn traffic(settings: &Settings) -> TrafficSettings {
+    let transfer = &settings.transfer;
+    TrafficSettings {
+        memory: usize::try_from(transfer.memory.bytes()).unwrap_or(usize::MAX),
+        concurrent_transfers: transfer.concurrent_transfers.count(),
+        limits: ByDirection {
+            upload: RateLimits {
+                total: transfer.upload_rate.rate(),
+                per_peer: transfer.upload_rate_per_peer.rate(),
+            },
+            download: RateLimits {
+                total: transfer.download_rate.rate(),
+                per_peer: transfer.download_rate_per_peer.rate(),
+            },
+        },
+        window_min: transfer.window_min.count(),
+        window_max: transfer.window_max.count(),
+    }
+}
+
+/// What one transfer goes by.
 fn transfer(settings: &Settings) -> TransferSettings {
+    let transfer = &settings.transfer;
     TransferSettings {
-        fetch_deadline: settings.transfer.deadline.duration(),
-        hedge_after: settings.transfer.hedge_after.duration(),
-        stripes_in_flight: settings.transfer.stripes_in_flight.count(),
+        fetch_deadline: transfer.stall_timeout.duration(),
+        store_deadline: transfer.stall_timeout.duration(),
+        hedge_after: transfer.hedge_after.duration(),
+        attempts: u32::try_from(transfer.retry_attempts.count()).expect("a small count fits"),
+        retry_delay: transfer.retry_delay.duration(),
+        retry_backoff: u32::try_from(transfer.retry_backoff.count()).expect("a small count fits"),
+        retry_delay_max: transfer.retry_delay_max.duration(),
+        stripes_in_flight: transfer.stripes_in_flight.count(),
+        priority: transfer.priority,
+        limits: ByDirection {
+            upload: transfer.upload_rate_per_transfer.rate(),
+            download: transfer.download_rate_per_transfer.rate(),
+        },
         ..TransferSettings::default()
     }
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use datamesh_store::catalog::Catalog;
 use zeroize::Zeroizing;
 
+use crate::scores::Scores;
 use crate::settings::StorageSettings;
 
 pub use datamesh_store::catalog::CatalogError;
@@ -144,6 +145,12 @@ impl Home {
     #[must_use]
     pub fn networks_path(&self) -> PathBuf {
         self.root.join("networks.toml")
+    }
+
+    /// What is known of peers.
+    #[must_use]
+    pub fn scores(&self) -> Scores {
+        Scores::at(self.root.join("peers.scores"))
     }
 
     /// The disk of the node that runs from this home.

@@ -8,6 +8,7 @@ pub mod keyring;
 pub mod local;
 pub mod measure;
 pub mod scheme;
+pub mod scores;
 pub mod serve;
 pub mod settings;
 pub mod system;

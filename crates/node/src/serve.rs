@@ -12,6 +12,7 @@ use datamesh_core::sign::Signed;
 use datamesh_core::wire::{
     FetchRequest, Message, NodeStatus, Refusal, Request, Response, StoreRequest, StoredItem,
 };
+use datamesh_engine::traffic::{Direction, Overloaded, Traffic};
 use datamesh_engine::world::{Clock, Compute, Items, ItemsError};
 use ed25519_dalek::SigningKey;
 
@@ -19,6 +20,8 @@ use ed25519_dalek::SigningKey;
 #[derive(Clone)]
 pub struct Server {
     shared: Arc<Shared>,
+    /// The rate limits that peers are served within; none where the mesh is in one process.
+    traffic: Option<Arc<Traffic>>,
 }
 
 struct Shared {
@@ -41,7 +44,38 @@ impl Server {
     ) -> Self {
         let node = NodeId::from_bytes(key.verifying_key().to_bytes());
         let started = clock.elapsed();
-        Self { shared: Arc::new(Shared { node, key, items, clock, compute, started }) }
+        Self { shared: Arc::new(Shared { node, key, items, clock, compute, started }), traffic: None }
+    }
+
+    /// The same, within the rate limits of a process: what peers fetch counts as its uploads, what they store as its downloads.
+    #[must_use]
+    pub fn within(self, traffic: Arc<Traffic>) -> Self {
+        Self { traffic: Some(traffic), ..self }
+    }
+
+    /// Answers a peer's request, as fast as the rate limits let its bytes move. One that would have to wait for too long is
+    /// refused as busy.
+    ///
+    /// # Cancel safety
+    /// When dropped, the request may or may not have been carried out.
+    pub async fn answer_to(&self, from: NodeId, request: Message<Request>) -> Message<Response> {
+        let Some(traffic) = &self.traffic else { return self.answer(request).await };
+        let busy = |_: Overloaded| Message::bare(Response::Refused(Refusal::Busy));
+        let size = |payload: &Bytes| u64::try_from(payload.len()).unwrap_or(u64::MAX);
+        let received = size(&request.payload);
+        if received > 0
+            && let Err(overloaded) = traffic.serve(from, Direction::Download, received).await
+        {
+            return busy(overloaded);
+        }
+        let answer = self.answer(request).await;
+        let sent = size(&answer.payload);
+        if sent > 0
+            && let Err(overloaded) = traffic.serve(from, Direction::Upload, sent).await
+        {
+            return busy(overloaded);
+        }
+        answer
     }
 
     /// Answers a request. What membership answers (`Records`, `Announce`) is out of bounds here.

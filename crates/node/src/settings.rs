@@ -3,8 +3,10 @@
 //! One table below defines each setting; what parses, documents and shows settings is made from it. A value comes from,
 //! weakest first: its default, the settings file, the environment, a flag.
 
+mod count;
 mod file;
 mod peer;
+mod rate;
 mod unit;
 mod value;
 
@@ -14,13 +16,16 @@ use std::fmt;
 use std::path::PathBuf;
 
 use datamesh_core::scheme::{Compression, Mode};
+use datamesh_engine::traffic::Priority;
 pub use multiaddr::Multiaddr;
 use toml_edit::Value;
 
+pub use count::{ConcurrentTransfers, RetryAttempts, RetryBackoff, StripesInFlight, WindowSize};
 pub use file::{SettingsFile, SettingsFileError};
 pub use peer::{ParsePeerAddressError, PeerAddress};
+pub use rate::RateLimit;
 pub use unit::{ByteSize, ParseByteSizeError, ParsePeriodError, Period};
-pub use value::{ChunkingChoice, CongestionChoice, DomainChoice, SchemeChoice, StripesInFlight};
+pub use value::{ChunkingChoice, CongestionChoice, DomainChoice, SchemeChoice};
 
 use value::SettingValue;
 
@@ -160,12 +165,42 @@ settings! {
     }
     /// How shards move.
     transfer: TransferSettings {
+        /// How many transfers of one process run at once; further ones wait, those of a higher priority first.
+        concurrent_transfers: ConcurrentTransfers = "10",
+        /// How much a transfer gets where there is not enough for all: eight, four or one parts.
+        priority: Priority = "normal",
+        /// The bytes of chunks and shards that one process has in memory, all transfers together.
+        memory: ByteSize = "32MiB",
+        /// The stripes of an object that are under way at once, where there is memory for them.
+        stripes_in_flight: StripesInFlight = "64",
+        /// The requests for or with bytes that one node has under way at first, and at the least.
+        window_min: WindowSize = "10",
+        /// The most of them, unless more are needed to fill the line.
+        window_max: WindowSize = "20",
+        /// How fast one process sends, all together.
+        upload_rate: RateLimit = "off",
+        /// How fast one process receives, all together.
+        download_rate: RateLimit = "off",
+        /// How fast one process sends to each peer.
+        upload_rate_per_peer: RateLimit = "off",
+        /// How fast one process receives from each peer.
+        download_rate_per_peer: RateLimit = "off",
+        /// How fast one transfer sends.
+        upload_rate_per_transfer: RateLimit = "off",
+        /// How fast one transfer receives.
+        download_rate_per_transfer: RateLimit = "off",
         /// How long a node may stall before another one is asked.
-        deadline: Period = "30s",
-        /// The stripes of an object that are under way at once.
-        stripes_in_flight: StripesInFlight = "8",
-        /// How long a node may take before a second one is asked for the same.
+        stall_timeout: Period = "30s",
+        /// How long a node may take before a second one is asked for the same; longer where it is known to be slow.
         hedge_after: Period = "500ms",
+        /// How often a node is asked when no other node is left to turn to.
+        retry_attempts: RetryAttempts = "3",
+        /// The pause before the second attempt.
+        retry_delay: Period = "1s",
+        /// By how much each further pause is longer than the one before.
+        retry_backoff: RetryBackoff = "2",
+        /// The longest pause.
+        retry_delay_max: Period = "60s",
     }
 }
 

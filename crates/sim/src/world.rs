@@ -6,6 +6,7 @@ use std::time::Duration;
 use datamesh_core::id::NodeId;
 use datamesh_core::time::Timestamp;
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
+use datamesh_engine::traffic::{Traffic, TrafficSettings};
 use datamesh_engine::world::{Clock, Compute, Entropy, World};
 use ed25519_dalek::SigningKey;
 use futures::FutureExt;
@@ -55,6 +56,7 @@ impl SimWorld {
             entropy: Arc::clone(&self.entropy) as Arc<dyn Entropy>,
             compute: self.compute(),
             peers: self.network.peers_of(caller),
+            traffic: Arc::new(Traffic::new(self.clock(), TrafficSettings::default())),
         }
     }
 

@@ -34,6 +34,12 @@ pub struct PutArgs {
     /// `none`, `zstd` or `zstd:LEVEL` [setting: put.compression]
     #[arg(long, value_parser = setting("put.compression"), hide_possible_values = true)]
     pub compression: Option<Override>,
+    /// How much it gets where there is not enough for all [setting: transfer.priority]
+    #[arg(long, value_parser = setting("transfer.priority"))]
+    pub priority: Option<Override>,
+    /// Send no faster than this, as in 10MB/s [setting: transfer.upload_rate_per_transfer]
+    #[arg(long, value_name = "RATE", value_parser = setting("transfer.upload_rate_per_transfer"), hide_possible_values = true)]
+    pub limit: Option<Override>,
     /// Name in the catalog [default: the file's]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -49,8 +55,8 @@ impl PutArgs {
     /// The settings that its flags override.
     #[must_use]
     pub fn overrides(&self) -> Vec<Override> {
-        let flags = [&self.mode, &self.scheme, &self.chunking, &self.compression];
-        flags.into_iter().flatten().cloned().collect()
+        let how = [&self.mode, &self.scheme, &self.chunking, &self.compression];
+        how.into_iter().chain([&self.priority, &self.limit]).flatten().cloned().collect()
     }
 }
 
@@ -73,6 +79,20 @@ pub struct GetArgs {
     /// Replace OUT if it exists
     #[arg(long)]
     pub force: bool,
+    /// How much it gets where there is not enough for all [setting: transfer.priority]
+    #[arg(long, value_parser = setting("transfer.priority"))]
+    pub priority: Option<Override>,
+    /// Receive no faster than this, as in 10MB/s [setting: transfer.download_rate_per_transfer]
+    #[arg(long, value_name = "RATE", value_parser = setting("transfer.download_rate_per_transfer"), hide_possible_values = true)]
+    pub limit: Option<Override>,
+}
+
+impl GetArgs {
+    /// The settings that its flags override.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<Override> {
+        [&self.priority, &self.limit].into_iter().flatten().cloned().collect()
+    }
 }
 
 /// Arguments of `list`.

@@ -30,7 +30,7 @@ struct GetView {
 
 pub(super) async fn run(args: &GetArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
     let target = target(context, &args.object)?;
-    let session = Session::open(context, Vec::new()).await?;
+    let session = Session::open(context, args.overrides()).await?;
     let outcome = get(args, target.object, context, ui, &session).await;
     session.client.close().await;
     outcome

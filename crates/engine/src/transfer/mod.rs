@@ -23,6 +23,7 @@ pub use self::locate::Located;
 use crate::place::{Holders, block_holders, stripe_holders};
 use crate::progress::{Event, Observer};
 use crate::ring::Ring;
+use crate::traffic::{ByDirection, Direction, Flow, FlowSettings, Offence, Patience, Priority, Rate, Share};
 use crate::world::{CallError, World};
 
 /// Nodes that a search asks beyond those that the ring names for a stripe.
@@ -41,16 +42,22 @@ pub struct TransferSettings {
     pub fetch_deadline: Duration,
     /// How long a stripe's fetches may take before one more shard is asked for.
     pub hedge_after: Duration,
-    /// How often a node is asked to store an item when no other node is left to give it to.
+    /// How often a node is asked when no other node is left to turn to.
     pub attempts: u32,
-    /// The pause before the second attempt; it doubles with each further one.
+    /// The pause before the second attempt.
     pub retry_delay: Duration,
+    /// By how much each further pause is longer than the one before.
+    pub retry_backoff: u32,
+    /// The longest pause.
+    pub retry_delay_max: Duration,
     /// How long a node that failed is not asked again.
     pub avoid_for: Duration,
-    /// Stripes under way at once.
+    /// Stripes under way at once, where there is memory for so many.
     pub stripes_in_flight: usize,
-    /// Bytes of chunks and shards in memory at once.
-    pub memory: usize,
+    /// How much it gets where there is not enough for all.
+    pub priority: Priority,
+    /// How fast the bytes of one transfer may move.
+    pub limits: ByDirection<Option<Rate>>,
 }
 
 impl Default for TransferSettings {
@@ -61,10 +68,20 @@ impl Default for TransferSettings {
             hedge_after: Duration::from_millis(500),
             attempts: 3,
             retry_delay: Duration::from_secs(1),
+            retry_backoff: 2,
+            retry_delay_max: Duration::from_secs(60),
             avoid_for: Duration::from_secs(30),
-            stripes_in_flight: 8,
-            memory: 32 << 20,
+            stripes_in_flight: 64,
+            priority: Priority::Normal,
+            limits: ByDirection::default(),
         }
+    }
+}
+
+impl TransferSettings {
+    /// The pause after the one that was just made.
+    pub(crate) fn next_pause(&self, pause: Duration) -> Duration {
+        pause.saturating_mul(self.retry_backoff).min(self.retry_delay_max)
     }
 }
 
@@ -106,6 +123,26 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    /// Whether the same request may succeed a little later.
+    pub(crate) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Call(_) | Self::Refused { refusal: Refusal::Busy, .. })
+    }
+
+    /// What it says about the node, for every transfer to come.
+    const fn offence(&self) -> Option<Offence> {
+        match self {
+            Self::Lied { .. } | Self::Protocol { .. } | Self::Call(CallError::Protocol { .. }) => {
+                Some(Offence::Lie)
+            }
+            Self::Call(CallError::Unreachable { .. } | CallError::TimedOut { .. })
+            | Self::Refused { refusal: Refusal::DiskFailed, .. } => Some(Offence::Silent),
+            Self::Refused { refusal: Refusal::Busy, .. } => Some(Offence::Busy),
+            _ => None,
+        }
+    }
+}
+
 /// Moves the items of one operation and remembers which nodes failed it.
 pub struct Transfer {
     pub(crate) world: World,
@@ -113,6 +150,7 @@ pub struct Transfer {
     ring: Ring,
     pub(crate) settings: TransferSettings,
     observer: Arc<dyn Observer>,
+    flow: Flow,
     troubles: Mutex<BTreeMap<NodeId, Trouble>>,
 }
 
@@ -120,8 +158,7 @@ pub struct Transfer {
 #[derive(Debug, Clone)]
 struct Trouble {
     avoid_until: Duration,
-    slow_count: u32,
-    why: Option<Failure>,
+    why: Failure,
 }
 
 impl Transfer {
@@ -134,7 +171,26 @@ impl Transfer {
         let known = Arc::clone(&topology);
         // A ring of thousands of nodes takes a while to build.
         let ring = world.compute.output(move || Ring::of(&known)).await;
-        Self { world, topology, ring, settings, observer, troubles: Mutex::new(BTreeMap::new()) }
+        let TransferSettings { priority, limits, hedge_after, .. } = settings;
+        let flow = Flow::start(Arc::clone(&world.traffic), FlowSettings { priority, limits, hedge_after });
+        Self { world, topology, ring, settings, observer, flow, troubles: Mutex::default() }
+    }
+
+    /// Waits until the transfer may move bytes: only so many transfers of a process do at once. It may until this is dropped.
+    ///
+    /// # Cancel safety
+    /// Takes nothing when dropped; the place in the queue is lost.
+    pub async fn slot(&self) -> Share {
+        self.flow.slot().await
+    }
+
+    /// Waits until so many bytes of the process' memory are free and it is this transfer's turn. Whoever has a share must be
+    /// able to finish without another one, and must go on being polled.
+    ///
+    /// # Cancel safety
+    /// Takes nothing when dropped; the place in the queue is lost.
+    pub async fn memory(&self, bytes: usize) -> Share {
+        self.flow.memory(bytes).await
     }
 
     /// The mesh as it was known when the transfer started.
@@ -169,8 +225,7 @@ impl Transfer {
     #[must_use]
     pub fn failures(&self) -> BTreeMap<NodeId, Failure> {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = |(node, trouble): (&NodeId, &Trouble)| Some((*node, trouble.why.clone()?));
-        troubles.iter().filter_map(failed).collect()
+        troubles.iter().map(|(node, trouble)| (*node, trouble.why.clone())).collect()
     }
 
     /// Has a node keep an item, and checks its receipt.
@@ -188,12 +243,21 @@ impl Transfer {
         bytes: Bytes,
     ) -> Result<(), Failure> {
         let id = item.id().expect("an item to store names a shard that its stripe has");
-        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let size = count(bytes.len());
         let tag = lease.unverified().tag;
         let request = Message { header: Request::Store(StoreRequest { item, lease }), payload: bytes };
-        let answer = self.ask(node, request, self.patience(self.settings.store_deadline)).await?;
+        let call = self.flow.begin(node, Direction::Upload, size, &Patience::default()).await;
+        let deadline = self.patience(self.settings.store_deadline);
+        let answer = match self.call(node, request, deadline).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                call.failed();
+                return Err(error.into());
+            }
+        };
         match answer.header {
             Response::Stored(receipt) => {
+                call.answered(size);
                 let promised = receipt.verify().is_ok_and(|receipt| {
                     receipt.node == node
                         && receipt.item == id
@@ -203,41 +267,77 @@ impl Transfer {
                 if !promised {
                     return Err(Failure::Lied { node, item: id });
                 }
+                self.world.traffic.credit(node);
                 self.observe(Event::Sent { node, bytes: size });
                 Ok(())
             }
-            Response::Refused(refusal) => Err(Failure::Refused { node, refusal }),
-            _ => Err(Failure::Lied { node, item: id }),
+            answer => {
+                call.dismissed();
+                Err(match answer {
+                    Response::Refused(refusal) => Failure::Refused { node, refusal },
+                    _ => Failure::Lied { node, item: id },
+                })
+            }
         }
     }
 
-    /// Has a node send a whole item, and checks it against its id.
+    /// Has a node send a whole item of at most so many bytes, and checks it against its id.
     ///
     /// # Errors
     /// [`Failure`] when the node hasn't sent it in time.
     ///
     /// # Cancel safety
     /// Nothing is left behind when dropped.
-    pub async fn fetch(&self, node: NodeId, item: ItemId) -> Result<Bytes, Failure> {
-        let request = Message::bare(Request::Fetch(FetchRequest { item, offset: 0, size: None }));
-        let answer = self.ask(node, request, self.patience(self.settings.fetch_deadline)).await?;
+    pub async fn fetch(&self, node: NodeId, item: ItemId, size_max: usize) -> Result<Bytes, Failure> {
+        self.fetch_with(node, item, size_max, &Patience::default()).await
+    }
+
+    async fn fetch_with(
+        &self,
+        node: NodeId,
+        item: ItemId,
+        size_max: usize,
+        patience: &Patience,
+    ) -> Result<Bytes, Failure> {
+        // Said before, so that neither side keeps more memory free for the answer than it takes.
+        let size = u32::try_from(size_max).ok();
+        let request = Message::bare(Request::Fetch(FetchRequest { item, offset: 0, size }));
+        // How long a block is turns out when it is there; it is counted then.
+        let expected = if matches!(item, ItemId::Shard(_)) { size_max } else { 0 };
+        let call = self.flow.begin(node, Direction::Download, count(expected), patience).await;
+        let answer = match self.call(node, request, self.patience(self.settings.fetch_deadline)).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                call.failed();
+                return Err(error.into());
+            }
+        };
         match answer.header {
             Response::Found => {
                 let bytes = answer.payload;
+                call.answered(count(bytes.len()));
                 if !self.world.compute.matches(item, &bytes).await {
                     return Err(Failure::Lied { node, item });
                 }
-                let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                self.observe(Event::Received { node, bytes: size });
+                self.world.traffic.credit(node);
+                self.observe(Event::Received { node, bytes: count(bytes.len()) });
                 Ok(bytes)
             }
-            Response::Absent => Err(Failure::Absent { node, item }),
-            Response::Refused(refusal) => Err(Failure::Refused { node, refusal }),
-            _ => Err(Failure::Lied { node, item }),
+            Response::Absent => {
+                call.answered(0);
+                Err(Failure::Absent { node, item })
+            }
+            answer => {
+                call.dismissed();
+                Err(match answer {
+                    Response::Refused(refusal) => Failure::Refused { node, refusal },
+                    _ => Failure::Lied { node, item },
+                })
+            }
         }
     }
 
-    /// Asks a node, with a deadline.
+    /// Asks a node something without bytes, with a deadline.
     ///
     /// # Errors
     /// [`CallError`] when there is no answer by then.
@@ -245,6 +345,21 @@ impl Transfer {
     /// # Cancel safety
     /// When dropped, the node may or may not have seen the request.
     pub async fn ask(
+        &self,
+        node: NodeId,
+        request: Message<Request>,
+        deadline: Duration,
+    ) -> Result<Message<Response>, CallError> {
+        let started = self.world.clock.elapsed();
+        let answer = self.call(node, request, deadline).await;
+        if answer.is_ok() {
+            let elapsed = self.world.clock.elapsed().saturating_sub(started);
+            self.world.traffic.answered(node, elapsed);
+        }
+        answer
+    }
+
+    async fn call(
         &self,
         node: NodeId,
         request: Message<Request>,
@@ -262,7 +377,7 @@ impl Transfer {
 
     /// How long a call may take that moves bytes: it shares the line with all others.
     fn patience(&self, base: Duration) -> Duration {
-        let seconds = u64::try_from(self.settings.memory / SLOWEST_RATE).unwrap_or(u64::MAX);
+        let seconds = u64::try_from(self.world.traffic.settings().memory / SLOWEST_RATE).unwrap_or(u64::MAX);
         base.saturating_add(Duration::from_secs(seconds))
     }
 
@@ -280,21 +395,12 @@ impl Transfer {
         if !blameless {
             let avoid_until = self.world.clock.elapsed() + self.settings.avoid_for;
             let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-            let slow_count = troubles.get(&node).map_or(0, |trouble| trouble.slow_count);
-            troubles.insert(node, Trouble { avoid_until, slow_count, why: Some(failure.clone()) });
+            troubles.insert(node, Trouble { avoid_until, why: failure.clone() });
+        }
+        if !matches!(failure, Failure::Absent { .. }) {
+            self.world.traffic.debit(node, failure.offence());
         }
         self.observe(Event::Failed { node, why: failure.to_string() });
-    }
-
-    /// Notes that others had to be asked because a node was slow.
-    pub(crate) fn note_slow(&self, node: NodeId) {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let trouble = troubles.entry(node).or_insert_with(|| Trouble {
-            avoid_until: Duration::ZERO,
-            slow_count: 0,
-            why: None,
-        });
-        trouble.slow_count = trouble.slow_count.saturating_add(1);
     }
 
     /// Forgets what is held against a node, since it has just done what it was asked.
@@ -307,13 +413,12 @@ impl Transfer {
 
     /// Whether a node failed so recently that nothing is given to it now.
     pub(crate) fn avoids(&self, node: &NodeId) -> bool {
-        self.reluctance(node).0
-    }
-
-    /// How reluctantly a node is asked: by recent failure, then by how often others had to help out.
-    pub(crate) fn reluctance(&self, node: &NodeId) -> (bool, u32) {
         let now = self.world.clock.elapsed();
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        troubles.get(node).map_or((false, 0), |trouble| (trouble.avoid_until > now, trouble.slow_count))
+        troubles.get(node).is_some_and(|trouble| trouble.avoid_until > now)
     }
+}
+
+fn count(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
 }

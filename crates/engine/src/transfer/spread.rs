@@ -8,10 +8,10 @@ use datamesh_core::id::NodeId;
 use datamesh_core::lease::Lease;
 use datamesh_core::placement::Placement;
 use datamesh_core::sign::Signed;
-use datamesh_core::wire::{Refusal, StoredItem};
+use datamesh_core::wire::StoredItem;
 use futures::future::join_all;
 
-use super::{Failure, Transfer};
+use super::Transfer;
 use crate::place::Holders;
 
 /// Which nodes have or are being sent an item, and which have failed to take one.
@@ -84,7 +84,7 @@ impl Transfer {
                 break;
             }
             self.world.clock.sleep(pause).await;
-            pause = pause.saturating_mul(2);
+            pause = self.settings.next_pause(pause);
             self.insist(&items, lease, &own, &mut placement).await;
         }
         placement
@@ -132,7 +132,7 @@ impl Transfer {
                     Ok(()) => return Some(node),
                     Err(failure) => {
                         self.blame(node, &failure);
-                        if may_pass(&failure) {
+                        if failure.may_pass() {
                             may_recover.get_or_insert(node);
                         }
                     }
@@ -154,7 +154,7 @@ impl Transfer {
         let mut pause = self.settings.retry_delay;
         for _ in 1..self.settings.attempts {
             self.world.clock.sleep(pause).await;
-            pause = pause.saturating_mul(2);
+            pause = self.settings.next_pause(pause);
             match self.store(node, item.clone(), lease.clone(), bytes.clone()).await {
                 Ok(()) => {
                     self.forgive(node);
@@ -165,9 +165,4 @@ impl Transfer {
         }
         None
     }
-}
-
-/// Whether the same request may succeed a little later.
-const fn may_pass(failure: &Failure) -> bool {
-    matches!(failure, Failure::Call(_) | Failure::Refused { refusal: Refusal::Busy, .. })
 }

@@ -55,7 +55,7 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     assert_eq!(value("put.scheme"), pair("2+2", "DATAMESH_PUT_SCHEME"));
     assert_eq!(value("put.compression"), pair("zstd:9", "command line"));
     assert_eq!(resolved.settings().put.mode, Mode::Dedup);
-    assert_eq!(resolved.settings().transfer.deadline.duration(), Duration::from_secs(30));
+    assert_eq!(resolved.settings().transfer.stall_timeout.duration(), Duration::from_secs(30));
 }
 
 #[test]
@@ -82,9 +82,9 @@ fn an_unknown_variable_is_refused_with_the_nearest_one() {
 fn a_bad_unit_is_refused_with_file_and_line() {
     let error = refused(&layers("[storage]\n\ncapacity = 500\n", &[], &[]));
     assert!(error.starts_with("config.toml:3: storage.capacity: `500` is no size"), "{error}");
-    let error = refused(&layers("transfer.deadline = '30 parsecs'", &[], &[]));
+    let error = refused(&layers("transfer.stall_timeout = '30 parsecs'", &[], &[]));
     assert!(
-        error.starts_with("config.toml:1: transfer.deadline: `30 parsecs` is no length of time"),
+        error.starts_with("config.toml:1: transfer.stall_timeout: `30 parsecs` is no length of time"),
         "{error}"
     );
     let error = refused(&layers("put = true", &[], &[]));

@@ -116,37 +116,6 @@ impl SettingValue for CongestionChoice {
     }
 }
 
-/// How many stripes of one object are under way at once, 1 to 64: each takes its chunk and its shards of memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StripesInFlight(u8);
-
-impl StripesInFlight {
-    const MAX: u8 = 64;
-
-    /// The number.
-    #[must_use]
-    pub fn count(self) -> usize {
-        usize::from(self.0)
-    }
-}
-
-impl SettingValue for StripesInFlight {
-    const FORM: &'static str = "1 to 64";
-
-    fn read(text: &str) -> Result<Self, String> {
-        let count = text.parse().ok().filter(|count| (1..=Self::MAX).contains(count));
-        count.map(Self).ok_or_else(|| format!("`{text}` is no number from 1 to {}", Self::MAX))
-    }
-
-    fn text(&self) -> String {
-        self.0.to_string()
-    }
-
-    fn toml(&self) -> Value {
-        Value::from(i64::from(self.0))
-    }
-}
-
 /// A list: written as a TOML array, or in one text with commas between.
 impl<T: ListItem> SettingValue for Vec<T> {
     const FORM: &'static str = T::FORM;
