@@ -7,7 +7,7 @@ use crate::needs;
 use crate::run::cargo;
 
 use figures::Line;
-use record::Record;
+use record::{Entry, Record};
 use rows::ROWS;
 
 mod figures;
@@ -40,6 +40,8 @@ rows measured before stays. With --small all of it goes to target/bench-transfer
 /// What the folders of rows begin with, before the id of the process that made them.
 const FOLDER_PREFIX: &str = "row-";
 const RUNS: usize = 5;
+/// Above this, something else runs too: a warning is printed.
+const LOAD_MAX: f64 = 1.0;
 const RUNS_MAX: usize = 100;
 const SMALL_DIVISOR: u64 = 16;
 
@@ -170,6 +172,10 @@ pub(crate) fn run(arguments: &[&str], repository: &Path) -> Result<(), BenchErro
         }
         return Ok(());
     }
+    let session = Session::now(repository);
+    if session.load > LOAD_MAX {
+        println!("the machine is busy (load {:.1}): rates will be low, over a link above all", session.load);
+    }
     needs::provide_for_bench()?;
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from);
     let own = target.join("bench-transfer");
@@ -189,7 +195,7 @@ pub(crate) fn run(arguments: &[&str], repository: &Path) -> Result<(), BenchErro
     let bench = Bench { program, place: absolute(&place)?, runs: options.runs, size_divisor };
     let docs = if options.small { own } else { repository.join("docs") };
     let mut record = Record::load(&docs)?;
-    let failed = measure(&bench, &options, &mut record, &Session::now(repository));
+    let failed = measure(&bench, &options, &mut record, &session);
     record.save(&docs)?;
     page::write(&record, &docs)?;
     plot::write(&record, &docs)?;
@@ -218,9 +224,12 @@ fn sweep(place: &Path) -> Result<(), String> {
 }
 
 /// When something is measured, and of which state of the repository.
+#[derive(Debug, Clone)]
 struct Session {
     date: String,
     commit: String,
+    /// Of the machine, before this program gave it work.
+    load: f64,
 }
 
 impl Session {
@@ -235,8 +244,14 @@ impl Session {
             git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| text.is_empty());
         let date = process::output(process::command("date").args(["-u", "+%F"])).unwrap_or_default();
         let commit = if clean { commit } else { format!("{commit} with changes") };
-        Self { date: date.trim().to_owned(), commit }
+        Self { date: date.trim().to_owned(), commit, load: load() }
     }
+}
+
+/// How many processes wanted a processor in the last minute, on average.
+fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|mean| mean.parse().ok()).unwrap_or_default()
 }
 
 /// Measures every row that is wanted into the record, and names those that failed.
@@ -249,7 +264,8 @@ fn measure(bench: &Bench, options: &Options, record: &mut Record, session: &Sess
                 for line in &lines {
                     println!("    {line}");
                 }
-                record.put(row.name, &session.date, &session.commit, bench.runs, lines);
+                let Session { date, commit, load } = session.clone();
+                record.put(row.name, Entry { date, commit, runs: bench.runs, load, lines });
             }
             Ok(Measured::Skipped(why)) => println!("    skipped: {why}"),
             Err(why) => {

@@ -24,7 +24,6 @@ const NEEDS: [Need; 1] = [Need {
 }];
 
 /// What only measuring needs.
-#[cfg(target_os = "linux")]
 const BENCH_NEEDS: [Need; 1] = [Need {
     program: "iperf3",
     package: "iperf3",
@@ -37,7 +36,7 @@ pub(crate) fn provide() -> Result<(), String> {
 }
 
 /// The same for what measuring needs.
-#[cfg(target_os = "linux")]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "measuring needs Linux"))]
 pub(crate) fn provide_for_bench() -> Result<(), String> {
     provide_each(&BENCH_NEEDS)
 }
@@ -116,7 +115,7 @@ fn apt_get(arguments: &[&str]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{NEEDS, Need, explain, missing, on_search_path};
+    use super::{BENCH_NEEDS, NEEDS, Need, explain, missing, on_search_path};
 
     const ABSENT: Need =
         Need { program: "no-such-program-here", package: "none", why: "shows that it is missed" };
@@ -138,8 +137,14 @@ mod tests {
 
     #[test]
     fn a_need_is_named_once() {
-        for (at, need) in NEEDS.iter().enumerate() {
-            assert!(NEEDS[at + 1..].iter().all(|other| other.program != need.program), "{}", need.program);
+        for needs in [NEEDS.as_slice(), BENCH_NEEDS.as_slice()] {
+            for (at, need) in needs.iter().enumerate() {
+                assert!(
+                    needs[at + 1..].iter().all(|other| other.program != need.program),
+                    "{}",
+                    need.program
+                );
+            }
         }
     }
 }

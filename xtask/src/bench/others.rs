@@ -1,6 +1,7 @@
 //! Other programs that copy a file from one process to another: what the same bytes cost with them.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -21,7 +22,36 @@ pub(super) struct Other {
     /// What has to be installed for it.
     programs: &'static [&'static str],
     /// A server of a folder on a port, and the command that copies the file `file` of it to a path.
-    prepare: fn(&Job) -> Result<(Command, Command), String>,
+    prepare: fn(&Job) -> Result<Prepared, String>,
+}
+
+/// What was made ready for a copy.
+struct Prepared {
+    server: Command,
+    client: Command,
+    /// A folder outside the scratch that had to be made.
+    _made: Option<Made>,
+}
+
+/// A folder that is removed when it is no longer needed.
+struct Made(&'static str);
+
+impl Made {
+    /// Makes a folder unless it is there.
+    fn unless_there(path: &'static str) -> Result<Option<Self>, String> {
+        match fs::create_dir(path) {
+            Ok(()) => Ok(Some(Self(path))),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(format!("{path}: {error}")),
+        }
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // Somebody else may use it by now.
+        let _ = fs::remove_dir(self.0);
+    }
 }
 
 /// What is copied, and how the two find each other.
@@ -61,7 +91,7 @@ impl Other {
             out: scratch.join("other.out"),
             port: free_port()?,
         };
-        let (mut server, mut client) = (self.prepare)(&job)?;
+        let Prepared { mut server, mut client, _made } = (self.prepare)(&job)?;
         let server = Running::start(&mut server)?;
         let side = Route::loopback().holders;
         wait_until(self.name, START_DEADLINE, || side.listens(job.port))?;
@@ -86,7 +116,7 @@ impl Other {
     }
 }
 
-fn rsync(job: &Job) -> Result<(Command, Command), String> {
+fn rsync(job: &Job) -> Result<Prepared, String> {
     // As root it would become nobody, who can't enter the folder.
     let owner = if is_root() { "uid = root\ngid = root\n" } else { "" };
     let settings = format!("use chroot = no\n{owner}[files]\npath = {}\n", job.served.display());
@@ -96,10 +126,10 @@ fn rsync(job: &Job) -> Result<(Command, Command), String> {
     server.arg(format!("--config={}", path.display())).arg(format!("--port={}", job.port));
     let mut client = command("rsync");
     client.args(["--whole-file", &format!("rsync://127.0.0.1:{}/files/file", job.port)]).arg(&job.out);
-    Ok((server, client))
+    Ok(Prepared { server, client, _made: None })
 }
 
-fn scp(job: &Job) -> Result<(Command, Command), String> {
+fn scp(job: &Job) -> Result<Prepared, String> {
     let key = |name: &str| {
         let path = job.scratch.join(name);
         let mut make = command("ssh-keygen");
@@ -117,10 +147,8 @@ fn scp(job: &Job) -> Result<(Command, Command), String> {
     let path = write(job, "sshd.conf", &settings)?;
     // sshd starts itself again for each connection, so it wants to know where it lies.
     let program = output(command("sh").args(["-c", "command -v sshd"]))?;
-    if is_root() {
-        // Debian makes it when the service starts; without it sshd refuses to run.
-        fs::create_dir_all("/run/sshd").map_err(|error| format!("/run/sshd: {error}"))?;
-    }
+    // Debian makes it when the service starts; without it sshd of root refuses to run.
+    let made = if is_root() { Made::unless_there("/run/sshd")? } else { None };
     let mut server = bound(program.trim());
     server.args(["-D", "-f"]).arg(path);
     let name = output(command("id").arg("-un"))?;
@@ -128,10 +156,10 @@ fn scp(job: &Job) -> Result<(Command, Command), String> {
     client.args(["-q", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
     client.args(["-o", "BatchMode=yes", "-F", "none", "-i"]).arg(user).args(["-P", &job.port.to_string()]);
     client.arg(format!("{}@127.0.0.1:{}/file", name.trim(), job.served.display())).arg(&job.out);
-    Ok((server, client))
+    Ok(Prepared { server, client, _made: made })
 }
 
-fn rclone(job: &Job) -> Result<(Command, Command), String> {
+fn rclone(job: &Job) -> Result<Prepared, String> {
     let settings = write(job, "rclone.conf", "")?;
     let mut server = bound("rclone");
     server.args(["serve", "http", "--addr", &format!("127.0.0.1:{}", job.port)]).arg(&job.served);
@@ -141,7 +169,7 @@ fn rclone(job: &Job) -> Result<(Command, Command), String> {
     for each in [&mut server, &mut client] {
         each.arg("--config").arg(&settings);
     }
-    Ok((server, client))
+    Ok(Prepared { server, client, _made: None })
 }
 
 fn write(job: &Job, name: &str, text: &str) -> Result<PathBuf, String> {

@@ -62,8 +62,12 @@ pub(super) fn section(record: &Record) -> String {
     text.push('\n');
     for (row, entry) in record.entries() {
         let runs = if entry.runs == 1 { "one run".to_owned() } else { format!("{} runs", entry.runs) };
-        writeln!(text, "- {row}: {}, commit {}, {runs}", entry.date, entry.commit)
-            .expect("a string takes any text");
+        writeln!(
+            text,
+            "- {row}: {}, commit {}, {runs}, load before {:.1}",
+            entry.date, entry.commit, entry.load
+        )
+        .expect("a string takes any text");
     }
     text
 }
@@ -100,7 +104,7 @@ fn targets(record: &Record, text: &mut String) {
 mod tests {
     use super::{BEGIN, END, replaced, section};
     use crate::bench::figures::{Bound, Figure, Line, Sample};
-    use crate::bench::record::Record;
+    use crate::bench::record::{Entry, Record};
     use crate::bench::rows::ROWS;
 
     #[test]
@@ -120,7 +124,8 @@ mod tests {
         };
         let text = |rate: f64| {
             let mut record = Record::default();
-            record.put(ROWS[0].name, "2026-01-01", "abc", 1, vec![line(rate)]);
+            let (date, commit) = ("2026-01-01".to_owned(), "abc".to_owned());
+            record.put(ROWS[0].name, Entry { date, commit, runs: 1, load: 0.0, lines: vec![line(rate)] });
             section(&record)
         };
         assert!(text(0.49).contains("| ≥ 0.50 | **not met** |"), "{}", text(0.49));

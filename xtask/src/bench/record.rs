@@ -25,6 +25,8 @@ pub(super) struct Entry {
     pub(super) commit: String,
     /// How often.
     pub(super) runs: usize,
+    /// What else ran on the machine: processes that wanted a processor before, by the kernel's mean of a minute.
+    pub(super) load: f64,
     /// What came out.
     pub(super) lines: Vec<Line>,
 }
@@ -49,8 +51,7 @@ impl Record {
     }
 
     /// Keeps what a row came to, in place of what it came to before.
-    pub(super) fn put(&mut self, row: &str, date: &str, commit: &str, runs: usize, lines: Vec<Line>) {
-        let entry = Entry { date: date.to_owned(), commit: commit.to_owned(), runs, lines };
+    pub(super) fn put(&mut self, row: &str, entry: Entry) {
         self.rows.insert(row.to_owned(), entry);
     }
 
@@ -71,7 +72,7 @@ fn path(folder: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::Record;
+    use super::{Entry, Record};
     use crate::bench::figures::{Bound, Figure, Line, Sample};
     use crate::bench::rows::ROWS;
 
@@ -81,13 +82,20 @@ mod tests {
         let line = |case: &str| {
             Line::new(case, &[Sample::from([(Figure::Rate, 1.5)])]).target(Figure::Rate, Bound::AtLeast(1.0))
         };
+        let entry = |case: &str| Entry {
+            date: "2026-01-01".to_owned(),
+            commit: "abc".to_owned(),
+            runs: 5,
+            load: 0.25,
+            lines: vec![line(case)],
+        };
         let mut record = Record::default();
-        record.put(ROWS[0].name, "2026-01-01", "abc", 5, vec![line("a")]);
-        record.put(ROWS[1].name, "2026-01-01", "abc", 5, vec![line("b")]);
+        record.put(ROWS[0].name, entry("a"));
+        record.put(ROWS[1].name, entry("b"));
         record.save(folder.path()).expect("there is room");
         let mut read = Record::load(folder.path()).expect("it was written");
         assert_eq!(read, record);
-        read.put(ROWS[0].name, "2026-01-02", "def", 5, vec![line("c")]);
+        read.put(ROWS[0].name, entry("c"));
         let cases: Vec<&str> = read.lines().map(|(_, line)| line.case.as_str()).collect();
         assert_eq!(cases, ["c", "b"]);
     }

@@ -91,17 +91,21 @@ pub(super) fn free_port() -> Result<u16, String> {
 mod tests {
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-    use super::{Route, free_port};
+    use super::{ESTABLISHED, Route, free_port};
 
     #[test]
-    fn a_port_listens_only_while_somebody_does() {
+    fn a_port_listens_and_is_connected_only_while_somebody_does_and_is() {
         let side = Route::loopback().reader;
         let port = free_port().expect("there is one");
-        assert!(!side.listens(port));
+        // Others connect and listen meanwhile, so only this port is looked at.
+        let connected = || {
+            let wanted = format!(":{port:04X}");
+            side.sockets(ESTABLISHED).any(|local| local.ends_with(&wanted))
+        };
+        assert!(!side.listens(port) && !connected());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it is free");
-        assert!(side.listens(port));
-        let before = side.connection_count();
+        assert!(side.listens(port) && !connected());
         let _stream = TcpStream::connect(listener.local_addr().expect("it has one")).expect("it listens");
-        assert!(before < side.connection_count());
+        assert!(connected() && side.connection_count() > 0);
     }
 }
