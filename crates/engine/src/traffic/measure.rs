@@ -150,7 +150,7 @@ impl Meter {
     const SHORT: Duration = Duration::from_millis(100);
 
     pub(crate) fn add(&mut self, now: Duration, bytes: u64) {
-        if now.saturating_sub(self.last) > Self::SPAN * 4 {
+        if self.bytes == 0 || now.saturating_sub(self.last) > Self::SPAN * 4 {
             (self.recent, self.since) = (0.0, now);
         }
         self.recent = self.recent * self.fading(now) + bytes as f64;

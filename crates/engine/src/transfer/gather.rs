@@ -39,7 +39,7 @@ type Fetch<'a, T> = BoxFuture<'a, (T, NodeId, Result<Bytes, Failure>)>;
 const PARITY_HANDICAP_SECONDS: f64 = 0.01;
 
 /// Seconds up to which candidates for a block are as good as each other, and by how much each further class is slower.
-const CLASS_SECONDS: f64 = 0.1;
+const CLASS_SECONDS: f64 = 0.02;
 const CLASS_FACTOR: f64 = 4.0;
 
 /// Fetches under way: each of a node, for one of those that were asked for.
