@@ -4,6 +4,7 @@
 //! code that production runs.
 
 pub mod budget;
+mod cached;
 pub mod catalog;
 pub mod get;
 pub mod health;

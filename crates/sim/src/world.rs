@@ -6,7 +6,7 @@ use std::time::Duration;
 use datamesh_core::id::NodeId;
 use datamesh_core::time::Timestamp;
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
-use datamesh_engine::world::{Clock, Compute, Entropy, World};
+use datamesh_engine::world::{Clock, Compute, Entropy, NoCache, World};
 use ed25519_dalek::SigningKey;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -55,6 +55,7 @@ impl SimWorld {
             entropy: Arc::clone(&self.entropy) as Arc<dyn Entropy>,
             compute: self.compute(),
             peers: self.network.peers_of(caller),
+            cache: Arc::new(NoCache),
         }
     }
 
