@@ -10,20 +10,24 @@ use datamesh_core::id::NodeId;
 use datamesh_core::limits::MIB;
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
+use datamesh_engine::progress::Observer;
 use datamesh_engine::transfer::TransferSettings;
-use datamesh_engine::world::{Clock, Entropy, ItemsError, Peers, World};
+use datamesh_engine::world::{Cache, Clock, Entropy, Items, ItemsError, NoCache, Peers, World};
 use datamesh_net::{
     Answer, Identity, IdentityError, JoinError, Multiaddr, Network, NetworkSettings, NodeOffer, StartError,
 };
+use datamesh_store::cache::{CacheFigures, CacheSettings, DiskCache};
 use datamesh_store::disk::Files;
 use datamesh_store::{OpenError, Recovery, Store, StoreSettings};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::cached_items::CachedItems;
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
+use crate::metrics::{Meter, NetworkWatch, Source, Totals, Traffic, Watcher};
 use crate::serve::Server;
-use crate::settings::{PeerAddress, Settings};
+use crate::settings::{MetricsShare, PeerAddress, Settings};
 use crate::system::{SystemClock, SystemCompute, SystemEntropy};
 
 /// How long a command waits for another one to be done with the embedded mesh.
@@ -77,13 +81,15 @@ pub struct Client {
     pub world: World,
     /// How patiently bytes are moved.
     pub transfer: TransferSettings,
+    home: Home,
+    meter: Arc<Meter>,
     backing: Backing,
 }
 
 /// What a client's mesh is.
 enum Backing {
     Embedded(Vec<Store>),
-    Joined(Network),
+    Joined { network: Network, cache: Option<DiskCache>, watch: Arc<NetworkWatch>, watcher: Watcher },
 }
 
 impl Client {
@@ -106,29 +112,67 @@ impl Client {
                 ..store_settings(settings)
             };
             let store = open_patiently(&directory.join("items"), options).await?;
-            let server = server(&identity, &store);
+            let server = server(&identity, Arc::new(store.clone()));
             let domain = FailureDomain::alone(&format!("disk {index}"));
             nodes.push((record(identity.node(), domain, settings.storage.capacity.bytes()), server));
             stores.push(store);
         }
         let peers = Arc::new(LocalPeers::new(nodes));
-        Ok(Self { world: world(peers), transfer: transfer(settings), backing: Backing::Embedded(stores) })
+        // What lies on the own disks already needs no copy beside it.
+        let world = world(peers, Arc::new(NoCache));
+        let (transfer, home, meter) = (transfer(settings), home.clone(), Arc::default());
+        Ok(Self { world, transfer, home, meter, backing: Backing::Embedded(stores) })
     }
 
-    /// Joins a mesh of other processes. The client has no identity of its own there: its peer id is drawn for this run.
+    /// Joins a mesh of other processes. The client has no identity of its own there: its peer id is drawn for this run. What it
+    /// gets twice it keeps in the home's cache.
     ///
     /// # Errors
     /// [`AssembleError`] when none of these nodes answers.
     ///
     /// # Cancel safety
     /// Nothing is left behind when dropped.
-    pub async fn joined(settings: &Settings, entries: &[PeerAddress]) -> Result<Self, AssembleError> {
+    pub async fn joined(
+        home: &Home,
+        settings: &Settings,
+        entries: &[PeerAddress],
+    ) -> Result<Self, AssembleError> {
         let bootstrap = entries.iter().map(full_address).collect();
         let network = NetworkSettings::client(Identity::generate()?, bootstrap);
         let network = datamesh_net::start(network, Arc::new(Nothing)).await?;
         network.joined(JOIN_DEADLINE).await?;
-        let peers = Arc::new(network.clone());
-        Ok(Self { world: world(peers), transfer: transfer(settings), backing: Backing::Joined(network) })
+        let cache = open_cache(home, settings);
+        let kept: Arc<dyn Cache> = match &cache {
+            Some(cache) => Arc::new(cache.clone()),
+            None => Arc::new(NoCache),
+        };
+        let world = world(Arc::new(network.clone()), kept);
+        let meter: Arc<Meter> = Arc::default();
+        let watch = NetworkWatch::new(Arc::clone(&meter) as Arc<dyn Traffic>);
+        let watcher = watch.start(network.clone(), Arc::clone(&world.clock));
+        let backing = Backing::Joined { network, cache, watch, watcher };
+        Ok(Self { world, transfer: transfer(settings), home: home.clone(), meter, backing })
+    }
+
+    /// An observer that counts what is moved, for the metrics, and passes on.
+    #[must_use]
+    pub fn observed(&self, observer: Arc<dyn Observer>) -> Arc<dyn Observer> {
+        self.meter.watch(observer)
+    }
+
+    /// Who knows what is moved.
+    #[must_use]
+    pub fn traffic(&self) -> Arc<dyn Traffic> {
+        Arc::clone(&self.meter) as Arc<dyn Traffic>
+    }
+
+    /// What the cache has done since the client came up, and how full it is; zeros where there is none.
+    #[must_use]
+    pub fn cache_figures(&self) -> CacheFigures {
+        match &self.backing {
+            Backing::Joined { cache: Some(cache), .. } => cache.figures(),
+            _ => CacheFigures::default(),
+        }
     }
 
     /// The network, unless the mesh is in this process.
@@ -136,15 +180,17 @@ impl Client {
     pub fn network(&self) -> Option<&Network> {
         match &self.backing {
             Backing::Embedded(_) => None,
-            Backing::Joined(network) => Some(network),
+            Backing::Joined { network, .. } => Some(network),
         }
     }
 
-    /// Leaves in good order.
+    /// Leaves in good order, and adds what was moved to the home's totals.
     ///
     /// # Cancel safety
-    /// When dropped, nothing acknowledged is lost.
+    /// When dropped, nothing acknowledged is lost; the totals may lack what was moved.
     pub async fn close(self) {
+        let now = self.world.clock.now();
+        let mut totals = Totals::of(self.meter.by_peer(), now);
         match self.backing {
             Backing::Embedded(stores) => {
                 for store in stores {
@@ -153,7 +199,22 @@ impl Client {
                     }
                 }
             }
-            Backing::Joined(network) => network.shutdown().await,
+            Backing::Joined { network, cache, watch, watcher } => {
+                drop(watcher);
+                watch.note(self.world.clock.elapsed(), network.counters());
+                totals.saw(&watch);
+                network.shutdown().await;
+                if let Some(cache) = cache {
+                    cache.close().await;
+                    totals.cache = cache.figures();
+                }
+            }
+        }
+        let home = self.home;
+        let add = move || if totals.is_worth_it() { Totals::add(&home, &totals) } else { Ok(()) };
+        let added = tokio::task::spawn_blocking(add).await.expect("adding to the totals does not panic");
+        if let Err(error) = added {
+            tracing::warn!(%error, "what this command moved is not in the totals");
         }
     }
 }
@@ -165,6 +226,8 @@ pub struct Node {
     /// What opening its store found.
     pub recovery: Recovery,
     store: Store,
+    cache: Option<DiskCache>,
+    watcher: Watcher,
 }
 
 /// What a node is to be.
@@ -190,7 +253,14 @@ impl Node {
         let directory = home.node_disk_path();
         make_directory(&directory)?;
         let store = open_patiently(&directory.join("items"), store_settings(settings)).await?;
-        let server = server(&identity, &store);
+        let cache = if order.role == Role::Cache { open_cache(home, settings) } else { None };
+        let items: Arc<dyn Items> = match &cache {
+            Some(cache) => Arc::new(CachedItems { items: Arc::new(store.clone()), cache: cache.clone() }),
+            None => Arc::new(store.clone()),
+        };
+        let server = server(&identity, items);
+        let answering = Answering::new(server, settings, cache.as_ref());
+        let (watch, clock) = (Arc::clone(&answering.watch), Arc::new(SystemClock::start()));
         let domain = settings.placement.domain.domain(&identity.node().to_string());
         let offer = NodeOffer {
             role: order.role,
@@ -201,11 +271,12 @@ impl Node {
         let bootstrap = order.entries.iter().map(full_address).collect();
         let mut network = NetworkSettings::node(identity, listen_addresses(settings), bootstrap, offer);
         network.state_directory = Some(directory);
-        let network = datamesh_net::start(network, Arc::new(server)).await?;
+        let network = datamesh_net::start(network, Arc::new(answering)).await?;
+        let watcher = watch.start(network.clone(), clock);
         if !order.entries.is_empty() {
             network.joined(JOIN_DEADLINE).await?;
         }
-        Ok(Self { network, recovery: store.recovery(), store })
+        Ok(Self { network, recovery: store.recovery(), store, cache, watcher })
     }
 
     /// Stops serving, in good order.
@@ -216,15 +287,48 @@ impl Node {
     /// # Cancel safety
     /// When dropped, nothing acknowledged is lost.
     pub async fn stop(self) -> Result<(), ItemsError> {
+        drop(self.watcher);
         self.network.shutdown().await;
+        if let Some(cache) = self.cache {
+            cache.close().await;
+        }
         self.store.close().await
     }
 }
 
-impl Answer for Server {
-    fn answer(&self, _from: NodeId, request: Message<Request>) -> BoxFuture<'static, Message<Response>> {
-        let server = self.clone();
-        async move { Self::answer(&server, request).await }.boxed()
+/// What a node answers, and to whom.
+struct Answering {
+    server: Server,
+    share: MetricsShare,
+    watch: Arc<NetworkWatch>,
+}
+
+impl Answering {
+    fn new(server: Server, settings: &Settings, cache: Option<&DiskCache>) -> Self {
+        let watch = NetworkWatch::new(Arc::new(Meter::default()));
+        server.metrics().add(Arc::clone(&watch) as Arc<dyn Source>);
+        if let Some(cache) = cache {
+            server.metrics().add(Arc::new(cache.clone()));
+        }
+        Self { server, share: settings.metrics.share, watch }
+    }
+
+    fn may_ask(&self, from: &NodeId, request: &Request) -> bool {
+        match (request, self.share) {
+            (Request::Metrics, MetricsShare::Nobody) => false,
+            (Request::Metrics, MetricsShare::Nodes) => self.watch.knows(from),
+            _ => true,
+        }
+    }
+}
+
+impl Answer for Answering {
+    fn answer(&self, from: NodeId, request: Message<Request>) -> BoxFuture<'static, Message<Response>> {
+        if !self.may_ask(&from, &request.header) {
+            return async { Message::bare(Response::Refused(Refusal::Denied)) }.boxed();
+        }
+        let server = self.server.clone();
+        async move { server.answer(request).await }.boxed()
     }
 }
 
@@ -237,18 +341,34 @@ impl Answer for Nothing {
     }
 }
 
-fn world(peers: Arc<dyn Peers>) -> World {
+fn world(peers: Arc<dyn Peers>, cache: Arc<dyn Cache>) -> World {
     World {
         clock: Arc::new(SystemClock::start()),
         entropy: Arc::new(SystemEntropy),
         compute: Arc::new(SystemCompute::all()),
         peers,
+        cache,
     }
 }
 
-fn server(identity: &Identity, store: &Store) -> Server {
+fn server(identity: &Identity, items: Arc<dyn Items>) -> Server {
     let (clock, compute) = (Arc::new(SystemClock::start()), Arc::new(SystemCompute::all()));
-    Server::new(identity.signing_key().clone(), Arc::new(store.clone()), clock, compute)
+    Server::new(identity.signing_key().clone(), items, clock, compute)
+}
+
+/// The home's cache; `None` where the settings want none, or it can't be used: what it is for works without it.
+fn open_cache(home: &Home, settings: &Settings) -> Option<DiskCache> {
+    let options = CacheSettings {
+        directory: home.cache_path(),
+        capacity: settings.cache.capacity.bytes(),
+        time_to_live: settings.cache.time_to_live.duration(),
+        free_floor: settings.storage.free_floor.bytes(),
+    };
+    if options.capacity == 0 {
+        return None;
+    }
+    let opened = DiskCache::open(options, Arc::new(SystemClock::start()));
+    opened.inspect_err(|error| tracing::warn!(%error, "the cache can't be used")).ok()
 }
 
 fn store_settings(settings: &Settings) -> StoreSettings {

@@ -1,11 +1,13 @@
 //! The composition root: settings in, a running node out.
 
 pub mod assemble;
+mod cached_items;
 pub mod files;
 pub mod home;
 pub mod keyring;
 pub mod local;
 pub mod measure;
+pub mod metrics;
 pub mod scheme;
 pub mod serve;
 pub mod settings;

@@ -20,7 +20,7 @@ use toml_edit::Value;
 pub use file::{SettingsFile, SettingsFileError};
 pub use peer::{ParsePeerAddressError, PeerAddress};
 pub use unit::{ByteSize, ParseByteSizeError, ParsePeriodError, Period};
-pub use value::{ChunkingChoice, DomainChoice, SchemeChoice, StripesInFlight};
+pub use value::{ChunkingChoice, DomainChoice, MetricsShare, SchemeChoice, StripesInFlight};
 
 use value::SettingValue;
 
@@ -161,6 +161,18 @@ settings! {
         stripes_in_flight: StripesInFlight = "8",
         /// How long a node may take before a second one is asked for the same.
         hedge_after: Period = "500ms",
+    }
+    /// What is kept of what was got from a joined mesh.
+    cache: CacheSettings {
+        /// The bytes that sealed chunks and manifest blocks which were got may take under the home; `0B` keeps nothing.
+        capacity: ByteSize = "10GB",
+        /// How long one stays that nobody asks for again.
+        time_to_live: Period = "7d",
+    }
+    /// What this program tells others of its work.
+    metrics: MetricsSettings {
+        /// Whom a node tells its metrics when asked: `everyone`, `nodes` of its mesh, or `nobody`.
+        share: MetricsShare = "everyone",
     }
 }
 

@@ -13,13 +13,15 @@ examples! {
     PUT = r#"{"object":"bafyr4i…","name":"file","size":1000,"stored_size":1536,"scheme":"4+2","mode":"sealed","stripe_count":1,"acknowledged":"whole","seconds":0.1}"#;
     GET = r#"{"object":"bafyr4i…","name":"file","size":1000,"out":"file","seconds":0.1}"#;
     ENTRY = r#"{"object":"bafyr4i…","name":"file","size":1000,"stored_size":1536,"mode":"sealed","scheme":"4+2","created":"2026-03-01T12:00:00Z","network":"embedded","acknowledged":"whole"}"#;
-    STATS = r#"{"object_count":1,"degraded_count":0,"size":1000,"stored_size":1536,"overhead":1.5,"objects_by_mode":{"sealed":1}}"#;
+    STATS = r#"{"object_count":1,"degraded_count":0,"size":1000,"stored_size":1536,"overhead":1.5,"unique_size":1024,"redundancy":1.5,"compression":0.97,"objects_by_mode":{"sealed":1},"modes":[{"mode":"sealed","object_count":1,"size":1000,"stored_size":1536}],"networks":[{"network":"embedded","object_count":1,"size":1000,"stored_size":1536}],"cache":{"used":0,"capacity":10000000000,"hits":0,"misses":0,"hit_ratio":null}}"#;
     INFO = r#"{"object":"bafyr4i…","mode":"sealed","scheme":"4+2","score":1.0,"survives":"…","survives_domains":2,"stripe_count":1,"shards_found":6,"shards_expected":6,"replicas_found":3,"replicas_expected":3,"name":"file","kind":"file","media_type":"text/plain","metadata":{"key":"value"},"size":1000,"created":"2026-03-01T12:00:00Z","stripes":[{"index":0,"sealed_size":1016,"shards":[{"shard":"4bf5…","node":"12D3KooW…"}]}],"manifest":[{"block":"bafyr4i…","nodes":["12D3KooW…"]}]}"#;
     HEALTH_OF_OBJECT = r#"{"object":"bafyr4i…","mode":"sealed","scheme":"4+2","score":1.0,"survives":"…","survives_domains":2,"stripe_count":1,"shards_found":6,"shards_expected":6,"replicas_found":3,"replicas_expected":3}"#;
     REPAIR = r#"{"object":"bafyr4i…","shards_repaired":2,"replicas_repaired":1,"unplaced":0}"#;
     DELETE = r#"{"object":"bafyr4i…","lease_count":9,"nodes_told":6}"#;
     PEER = r#"{"peer_id":"12D3KooW…","domain":"-/-/host","role":"storage","state":"active","reachable":true,"capacity":100000000000,"used":1536,"item_count":9,"full":false,"software":"0.1.0","latency_s":0.001,"addresses":["/ip4/10.0.0.1/tcp/40871"],"error":null}"#;
     HEALTH = r#"{"nodes_known":6,"nodes_reachable":6,"nodes_full":0,"failure_domains":6,"scheme":"4+2","capacity":600000000000,"used":9216,"alerts":[{"level":"warning","message":"…"}]}"#;
+    SAMPLE = r#"{"node":"12D3KooW…","metric":"datamesh_store_items","kind":"gauge","labels":{"direction":"sent"},"value":9}"#;
+    BANDWIDTH = r#"{"peer_id":"12D3KooW…","up_bytes_per_second":0.0,"down_bytes_per_second":0.0,"up_limit":null,"down_limit":null,"up_utilization":0.5,"down_utilization":0.5,"sent":1536,"received":0,"reliability":1.0,"latency_s":null}"#;
     UP = r#"{"peer_id":"12D3KooW…","address":"/ip4/127.0.0.1/tcp/40001/p2p/12D3KooW…","pid":4711,"home":"up/node-0"}"#;
     DEMO = r#"{"step":"put","seconds":1.2}"#;
     STAGE = r#"{"stage":"seal","size":1073741824,"seconds":0.5,"cpu_seconds":0.5,"mib_per_second":2048.0,"cpu_seconds_per_gib":0.5,"client_memory_peak":null,"node_memory_peak":null}"#;

@@ -137,6 +137,20 @@ pub struct PeersArgs {}
 #[command(after_long_help = json::HEALTH)]
 pub struct HealthArgs {}
 
+/// Arguments of `metrics`.
+#[derive(Debug, Args)]
+#[command(after_long_help = json::SAMPLE)]
+pub struct MetricsArgs {
+    /// Peer id of the one node to ask [default: every node that answers, and this client]
+    #[arg(value_name = "NODE")]
+    pub node: Option<NodeId>,
+}
+
+/// Arguments of `bandwidth`.
+#[derive(Debug, Args)]
+#[command(after_long_help = json::BANDWIDTH)]
+pub struct BandwidthArgs {}
+
 /// Arguments of `up`.
 #[derive(Debug, Args)]
 #[command(after_long_help = json::UP)]

@@ -128,6 +128,8 @@ async fn client(home: &Path, arguments: &[&str], nodes: &[NodeProcess]) -> Resul
     let before = nodes_usage(nodes);
     let mut command = Command::new(std::env::current_exe().map_err(unstartable)?);
     command.arg("--quiet").arg("--home").arg(home).args(arguments);
+    // What is measured is the mesh.
+    command.env("DATAMESH_CACHE_CAPACITY", "0B");
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     let started = Instant::now();
     let mut child = command.spawn().map_err(unstartable)?;

@@ -202,7 +202,7 @@ pub(super) async fn verify(args: &VerifyArgs, context: &Context, ui: &Ui) -> Res
     let session = Session::open(context, Vec::new()).await?;
     let depth = if args.deep { Depth::Bytes } else { Depth::Index };
     let client = &session.client;
-    let progress = Arc::new(ui.progress("checking"));
+    let progress = client.observed(Arc::new(ui.progress("checking")));
     let inspected = inspect(&client.world, client.transfer, progress, target.object, depth).await;
     session.client.close().await;
     let health = inspected?;
@@ -252,7 +252,7 @@ pub(super) async fn repair_command(
     let client = &session.client;
     let mut outcome = Ok(());
     for object in objects {
-        let progress = Arc::new(ui.progress("repairing"));
+        let progress = client.observed(Arc::new(ui.progress("repairing")));
         let repaired = match repair(&client.world, client.transfer, progress, object).await {
             Ok(repaired) => show_repaired(ui, &repaired),
             Err(error) => Err(error.into()),
