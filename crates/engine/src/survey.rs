@@ -36,18 +36,15 @@ pub async fn survey(world: &World, deadline: Duration) -> Vec<Surveyed> {
     stream::iter(records).map(|record| ask(world, record, deadline)).buffered(NODES_IN_FLIGHT).collect().await
 }
 
-/// Asks nodes for their metrics, all that are known unless told which, and waits for none longer than the deadline. In the order of
-/// ids.
+/// Asks these nodes for their metrics, and waits for none longer than the deadline. In the order given.
 ///
 /// # Cancel safety
 /// Nothing is left behind when dropped.
 pub async fn metrics(
     world: &World,
-    nodes: Option<Vec<NodeId>>,
+    nodes: Vec<NodeId>,
     deadline: Duration,
 ) -> Vec<(NodeId, Result<Bytes, Failure>)> {
-    let topology = world.peers.topology();
-    let nodes = nodes.unwrap_or_else(|| topology.records().map(|record| record.node).collect());
     let answers = stream::iter(nodes).map(|node| async move {
         let answer = answer(world, node, Request::Metrics, deadline).await;
         let text = answer.map_err(Failure::Call).and_then(|message| match message.header {

@@ -22,7 +22,7 @@ pub use self::definition::{DEFINITIONS, Definition, Kind};
 pub use self::exposition::{Families, Family, ParseMetricsError, Sample, Samples, Value};
 pub use self::meter::Meter;
 pub use self::network::{NetworkWatch, Rates, Watcher};
-pub use self::peers::{Moved, PeerView, RateLimits, Traffic, TrafficSource};
+pub use self::peers::{Moved, PeerView, RateLimits, Traffic};
 pub(crate) use self::server::ServerSource;
 pub use self::server::{RequestKind, RequestTally};
 pub use self::totals::{Totals, TotalsError};

@@ -24,7 +24,7 @@ examples! {
     BANDWIDTH = r#"{"peer_id":"12D3KooW…","up_bytes_per_second":0.0,"down_bytes_per_second":0.0,"up_limit":null,"down_limit":null,"up_utilization":0.5,"down_utilization":0.5,"sent":1536,"received":0,"reliability":1.0,"latency_s":null}"#;
     UP = r#"{"peer_id":"12D3KooW…","address":"/ip4/127.0.0.1/tcp/40001/p2p/12D3KooW…","pid":4711,"home":"up/node-0"}"#;
     DEMO = r#"{"step":"put","seconds":1.2}"#;
-    STAGE = r#"{"stage":"seal","size":1073741824,"seconds":0.5,"cpu_seconds":0.5,"mib_per_second":2048.0,"cpu_seconds_per_gib":0.5,"client_memory_peak":null,"node_memory_peak":null}"#;
+    STAGE = r#"{"stage":"seal","size":1073741824,"seconds":0.5,"cpu_seconds":0.5,"mib_per_second":2048.0,"cpu_seconds_per_gib":0.5,"client_memory_peak":null,"node_memory_peak":null,"p50_s":null,"p99_s":null}"#;
     IDENTITY = r#"{"name":"main","recipient":"datamesh-recipient-1…","owner":"9263…","created":"2026-03-01T12:00:00Z","retired":null,"locked":false,"current":true}"#;
     SECRET = r#"{"name":"main","secret":"datamesh-secret-1…"}"#;
     NETWORK = r#"{"name":"mesh","current":true,"addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"]}"#;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::command::CommandError;
 use crate::command::client::Session;
-use crate::command::metrics::{of_nodes, totals};
+use crate::command::metrics::{of_all_nodes, totals};
 use crate::context::Context;
 use crate::ui::{Column, Table, Ui, bytes, percent};
 
@@ -29,28 +29,28 @@ struct BandwidthView {
 
 pub(super) async fn run(context: &Context, ui: &Ui) -> Result<(), CommandError> {
     let session = Session::open(context, Vec::new()).await?;
-    let asked = of_nodes(&session, None).await;
-    let limits = session.client.traffic().limits();
+    let asked = of_all_nodes(&session, ui).await;
+    let traffic = session.client.traffic();
     session.client.close().await;
     let totals = totals(context, ui);
+    let peers = totals.views(&*traffic);
     let mut views = Vec::new();
     for (node, told) in asked {
         match told {
-            Ok(families) => views.push(of_node(node, Some(&families), &totals)),
+            Ok(families) => views.push(of_node(node, Some(&families), peers.get(&node))),
             Err(error) => {
                 ui.warn(error.message());
-                views.push(of_node(node, None, &totals));
+                views.push(of_node(node, None, peers.get(&node)));
             }
         }
     }
-    views.push(total(&views, &totals, limits));
+    views.push(total(&views, &totals, traffic.limits()));
     ui.results(table(&views), &views)
 }
 
 /// The rates are the node's own, with everyone; what was moved is what it moved with this client.
-fn of_node(node: NodeId, told: Option<&Families>, totals: &Totals) -> BandwidthView {
+fn of_node(node: NodeId, told: Option<&Families>, view: Option<&PeerView>) -> BandwidthView {
     let value = |definition: &Definition, direction: &str| told?.value(definition, &[direction]);
-    let view = totals.peers.get(&node).map(|(moved, _)| PeerView::of(*moved));
     BandwidthView {
         peer_id: Some(node.to_string()),
         up_bytes_per_second: value(&metric::NETWORK_RATE, "sent"),

@@ -7,7 +7,7 @@ use datamesh_core::id::NodeId;
 use datamesh_core::wire::Refusal;
 use datamesh_engine::survey;
 use datamesh_engine::transfer::Failure;
-use datamesh_node::metrics::{self, Build, Families, RateLimits, Samples, Source, Totals, Value};
+use datamesh_node::metrics::{self, Build, Families, Samples, Source, Totals, Traffic, Value};
 use serde::Serialize;
 
 use crate::args::MetricsArgs;
@@ -19,6 +19,8 @@ use crate::ui::Ui;
 
 /// How long a node may take to tell its metrics.
 const METRICS_DEADLINE: Duration = Duration::from_secs(5);
+/// Nodes that are asked at the most where all are meant, so that what they tell fits memory.
+const NODES_MAX: usize = 256;
 /// The label that says whose a sample is.
 const NODE: &str = "node";
 /// Its value for what is this client's own.
@@ -36,8 +38,11 @@ struct SampleView<'a> {
 
 pub(super) async fn run(args: &MetricsArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
     let session = Session::open(context, Vec::new()).await?;
-    let asked = of_nodes(&session, args.node.map(|node| vec![node])).await;
-    let limits = session.client.traffic().limits();
+    let asked = match args.node {
+        Some(node) => of_nodes(&session, vec![node]).await,
+        None => of_all_nodes(&session, ui).await,
+    };
+    let traffic = session.client.traffic();
     session.client.close().await;
     let mut all = Families::default();
     for (node, told) in asked {
@@ -48,16 +53,28 @@ pub(super) async fn run(args: &MetricsArgs, context: &Context, ui: &Ui) -> Resul
         }
     }
     if args.node.is_none() {
-        all.merge(of_client(context, limits, ui)?.with_label(NODE, CLIENT));
+        all.merge(of_client(context, &*traffic, ui)?.with_label(NODE, CLIENT));
     }
     ui.results(all.text(), views(&all))
 }
 
-/// What nodes tell, each with its label: all that are known, unless told which.
-pub(super) async fn of_nodes(
+/// What each node that is known tells, as far as there are not too many.
+pub(super) async fn of_all_nodes(
     session: &Session,
-    nodes: Option<Vec<NodeId>>,
+    ui: &Ui,
 ) -> Vec<(NodeId, Result<Families, CommandError>)> {
+    let topology = session.client.world.peers.topology();
+    if topology.len() > NODES_MAX {
+        ui.warn(format!(
+            "{NODES_MAX} of {} nodes are asked; the others can be asked one by one",
+            topology.len()
+        ));
+    }
+    of_nodes(session, topology.records().map(|record| record.node).take(NODES_MAX).collect()).await
+}
+
+/// What these nodes tell.
+async fn of_nodes(session: &Session, nodes: Vec<NodeId>) -> Vec<(NodeId, Result<Families, CommandError>)> {
     let answers = survey::metrics(&session.client.world, nodes, METRICS_DEADLINE).await;
     let told = answers.into_iter().map(|(node, answer)| {
         let told = match answer {
@@ -84,13 +101,13 @@ fn exit_of(failure: &Failure) -> Exit {
 }
 
 /// What this client has moved in all its commands, and what its catalog holds.
-fn of_client(context: &Context, limits: RateLimits, ui: &Ui) -> Result<Families, CommandError> {
+fn of_client(context: &Context, traffic: &dyn Traffic, ui: &Ui) -> Result<Families, CommandError> {
     let mut samples = Samples::default();
     Build.collect(&mut samples);
     let resolved = context.settings(Vec::new())?;
     let capacity = resolved.settings().cache.capacity.bytes();
     let level = metrics::cache_level(context.home(), capacity);
-    totals(context, ui).put(&mut samples, &level, limits);
+    totals(context, ui).put(&mut samples, &level, traffic);
     metrics::put_catalog(&mut samples, &context.home().catalog().entries()?);
     Ok(samples.into_families())
 }

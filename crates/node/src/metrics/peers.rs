@@ -1,14 +1,13 @@
 //! What was moved between here and each peer, and how a peer has proven: the seam at which whoever moves bytes is plugged in.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use datamesh_core::id::NodeId;
 
 use super::definition as metric;
 use super::exposition::{Samples, Value};
-use super::{Source, share};
+use super::share;
 
 /// Items that were moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,18 +88,6 @@ pub trait Traffic: Send + Sync {
 
     /// What may be moved.
     fn limits(&self) -> RateLimits;
-}
-
-/// Tells the metrics of traffic.
-pub struct TrafficSource(pub Arc<dyn Traffic>);
-
-impl Source for TrafficSource {
-    fn collect(&self, samples: &mut Samples) {
-        put_moved(samples, &self.0.moved());
-        for (peer, view) in self.0.peers() {
-            put_peer(samples, &peer, &view);
-        }
-    }
 }
 
 /// Puts what was moved altogether.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exposition::Samples;
 use super::network::{NetworkWatch, Rates, put_direction};
-use super::peers::{Moved, PeerView, RateLimits, put_moved, put_peer};
+use super::peers::{Moved, PeerView, Traffic, put_moved, put_peer};
 use super::{put_cache, share};
 use crate::home::{Access, Home, HomeError};
 
@@ -164,15 +164,26 @@ impl Totals {
         self
     }
 
-    /// Puts the samples of this client. What the cache takes on disk is not counted here: `level` has it.
-    pub fn put(&self, samples: &mut Samples, level: &CacheFigures, limits: RateLimits) {
-        put_moved(samples, &self.moved);
+    /// Each peer: what was moved with it in all commands, and what else `live` knows of it.
+    #[must_use]
+    pub fn views(&self, live: &dyn Traffic) -> BTreeMap<NodeId, PeerView> {
+        let mut views = live.peers();
         for (peer, (moved, _)) in &self.peers {
-            put_peer(samples, peer, &PeerView::of(*moved));
+            let of_totals = PeerView::of(*moved);
+            views.entry(*peer).and_modify(|view| view.moved = *moved).or_insert(of_totals);
+        }
+        views
+    }
+
+    /// Puts the samples of this client. What the cache takes on disk is not counted here: `level` has it.
+    pub fn put(&self, samples: &mut Samples, level: &CacheFigures, live: &dyn Traffic) {
+        put_moved(samples, &self.moved);
+        for (peer, view) in self.views(live) {
+            put_peer(samples, &peer, &view);
         }
         let CacheFigures { capacity, used, entry_count, .. } = *level;
         put_cache(samples, &CacheFigures { capacity, used, entry_count, ..self.cache });
-        let rate = Rates::default();
+        let (rate, limits) = (Rates::default(), live.limits());
         let best = |rate: u64| share(rate, 1).unwrap_or_default();
         put_direction(samples, "sent", self.network.0, (rate.sent, best(self.best.0)), limits.sent);
         put_direction(

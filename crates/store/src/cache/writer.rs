@@ -75,8 +75,16 @@ impl Writer {
     /// # Cancel safety
     /// When dropped, writing goes on.
     pub(super) async fn close(&self) {
-        self.queue.lock().closing = true;
+        let all_written = {
+            let mut waiting = self.queue.lock();
+            waiting.closing = true;
+            waiting.size == 0
+        };
         self.queue.changed.notify_one();
+        // What else the thread may be at, a sweep, does no harm when it is cut short.
+        if all_written {
+            return;
+        }
         // The sender is gone only when the thread has ended.
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
