@@ -21,8 +21,8 @@ pub use keys::{
     InitArgs, KeysArgs, KeysCommand, KeysExportArgs, KeysImportArgs, KeysNewArgs, KeysRotateArgs, KeysUseArgs,
 };
 pub use mesh::{
-    BenchArgs, BenchFetchArgs, BootstrapArgs, DemoArgs, HealthArgs, JoinArgs, NetworksArgs, NetworksCommand,
-    NodeArgs, PeersArgs, ServiceArgs, UpArgs,
+    BandwidthArgs, BenchArgs, BenchFetchArgs, BootstrapArgs, DemoArgs, HealthArgs, JoinArgs, MetricsArgs,
+    NetworksArgs, NetworksCommand, NodeArgs, PeersArgs, ServiceArgs, UpArgs,
 };
 pub use settings::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigGetArgs, ConfigSetArgs, ManArgs};
 pub use value::{ByteRange, Metadata, ParseByteRangeError};
@@ -102,6 +102,10 @@ pub enum Command {
     Peers(PeersArgs),
     /// Show how the mesh is, with alerts
     Health(HealthArgs),
+    /// Print metrics in Prometheus text: of every node that answers, and of this client
+    Metrics(MetricsArgs),
+    /// Show how fast bytes move, what limits them, and what was moved with each node
+    Bandwidth(BandwidthArgs),
     /// Run a whole mesh of node processes on this machine, until Ctrl-C
     Up(UpArgs),
     /// Show in a minute what the program does: put, lose two nodes, get, repair

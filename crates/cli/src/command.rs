@@ -1,5 +1,6 @@
 //! One file per command, each `fn run(args, context, ui)`.
 
+mod bandwidth;
 mod bench;
 mod bench_fetch;
 mod client;
@@ -16,10 +17,12 @@ mod join;
 mod keys;
 mod list;
 mod man;
+mod metrics;
 mod networks;
 mod node;
 mod peers;
 mod put;
+mod stats;
 mod up;
 
 use crate::args::Command;
@@ -65,7 +68,7 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Put(args) => put::run(args, context, ui).await,
         Command::Get(args) => get::run(args, context, ui).await,
         Command::List(_) => list::run(context, ui),
-        Command::Stats(_) => list::stats(context, ui),
+        Command::Stats(_) => stats::run(context, ui),
         Command::Info(args) => info::run(args, context, ui).await,
         Command::Verify(args) => info::verify(args, context, ui).await,
         Command::Repair(args) => info::repair_command(args, context, ui).await,
@@ -74,6 +77,8 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Service(args) => node::service(args, context, ui).await,
         Command::Peers(_) => peers::run(context, ui).await,
         Command::Health(_) => peers::health(context, ui).await,
+        Command::Metrics(args) => metrics::run(args, context, ui).await,
+        Command::Bandwidth(_) => bandwidth::run(context, ui).await,
         Command::Up(args) => up::run(args, context, ui).await,
         Command::Demo(args) => demo::run(args, context, ui).await,
         Command::Bench(args) => bench::run(args, context, ui).await,

@@ -163,7 +163,9 @@ fn example(path: &[&str]) -> Value {
 /// entries, shows its fields elsewhere.
 fn same_shape(found: &Value, example: &Value, what: &str) {
     match (found, example) {
-        (Value::Object(found), Value::Object(example)) if what.ends_with("metadata") => {
+        (Value::Object(found), Value::Object(example))
+            if what.ends_with("metadata") || what.ends_with("labels") =>
+        {
             assert!(found.values().chain(example.values()).all(Value::is_string), "{what}");
         }
         (Value::Object(found), Value::Object(example)) => {
@@ -225,7 +227,7 @@ fn json_results_about_objects_have_the_shape_that_the_help_shows() {
     fs::write(&file, vec![7; 300_000]).expect("written");
     let (file, out) = (file.to_str().expect("UTF-8"), directory.path().join("out"));
     let out = out.to_str().expect("UTF-8");
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 12] = [
         &["put", "--name", "x", "--type", "text/plain", "--meta", "a=b", "--compression", "none", file],
         &["list"],
         &["stats"],
@@ -235,6 +237,8 @@ fn json_results_about_objects_have_the_shape_that_the_help_shows() {
         &["repair", "x"],
         &["peers"],
         &["health"],
+        &["metrics"],
+        &["bandwidth"],
         &["delete", "x"],
     ];
     for words in commands {

@@ -151,6 +151,16 @@ impl Coder {
     /// # Errors
     /// [`DecodeError`] if fewer than k shards are given, or if they are not those of the stripe.
     pub fn decode(&self, stripe: &Stripe, shards: &[Option<Bytes>]) -> Result<Vec<u8>, DecodeError> {
+        let mut sealed = self.data(stripe, shards)?;
+        sealed.truncate(stripe.sealed_size());
+        Ok(sealed)
+    }
+
+    /// The k data shards one after another: the sealed chunk as [`Coder::decode`] gives it, and its padding.
+    ///
+    /// # Errors
+    /// As [`Coder::decode`].
+    pub fn data(&self, stripe: &Stripe, shards: &[Option<Bytes>]) -> Result<Vec<u8>, DecodeError> {
         self.check(stripe, shards)?;
         let shard_size = stripe.shard_size();
         let data_count = self.redundancy.data_count();
@@ -168,7 +178,6 @@ impl Coder {
                 places.filter(|(index, _)| shards[*index].is_none()).map(|(_, place)| place).collect();
             self.rebuild_into(stripe, shards, &missing, places)?;
         }
-        sealed.truncate(stripe.sealed_size());
         Ok(sealed)
     }
 

@@ -38,6 +38,8 @@ fn assert_survives(coder: &Coder, sealed: &[u8], encoded: &EncodedStripe, lost: 
     let shards = without(encoded, |index| lost.contains(&index));
     let decoded = coder.decode(&encoded.stripe, &shards);
     assert_eq!(decoded.as_deref(), Ok(sealed), "{} without {lost:?}", coder.redundancy());
+    let data = encoded.shards[..coder.redundancy().data_count()].concat();
+    assert_eq!(coder.data(&encoded.stripe, &shards), Ok(data), "{} without {lost:?}", coder.redundancy());
     let rebuilt = coder.rebuild(&encoded.stripe, &shards, lost).expect("enough shards");
     let expected: Vec<Bytes> = lost.iter().map(|index| encoded.shards[*index].clone()).collect();
     assert_eq!(rebuilt, expected, "{} without {lost:?}", coder.redundancy());

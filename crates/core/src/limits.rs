@@ -76,6 +76,8 @@ pub const WIRE_ITEMS_MAX: usize = 1024;
 pub const WIRE_LEASES_MAX: usize = 256;
 /// Most node records in one message.
 pub const WIRE_RECORDS_MAX: usize = 256;
+/// The longest text that a node answers a question for its metrics with, bytes.
+pub const METRICS_SIZE_MAX: usize = 256 * KIB;
 /// Most addresses in a node record.
 pub const NODE_ADDRESSES_MAX: usize = 16;
 /// Longest address, domain label, or version text in a node record, bytes.

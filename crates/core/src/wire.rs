@@ -62,6 +62,8 @@ pub enum Request {
     Announce(Vec<Signed<NodeRecord>>),
     /// How is the node? Answered by [`Response::Status`].
     Status,
+    /// What has the node done, in numbers? Answered by [`Response::Metrics`].
+    Metrics,
 }
 
 /// An item to keep; its bytes are the payload.
@@ -165,6 +167,9 @@ pub enum Response {
     },
     /// How the node is.
     Status(NodeStatus),
+    /// The payload is the node's metrics as OpenMetrics text,
+    /// [`METRICS_SIZE_MAX`](crate::limits::METRICS_SIZE_MAX) bytes at most.
+    Metrics,
     /// The node will not do it.
     Refused(Refusal),
 }
@@ -218,4 +223,7 @@ pub enum Refusal {
     /// The node is stopping or overloaded.
     #[error("node is busy")]
     Busy,
+    /// The node does not tell this to everyone, and not to who asked.
+    #[error("node does not tell this to whoever asks")]
+    Denied,
 }

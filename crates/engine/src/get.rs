@@ -18,6 +18,7 @@ use datamesh_core::scheme::Scheme;
 use futures::future::{Either, select};
 use futures::stream::{self, FusedStream, StreamExt, TryStreamExt};
 
+use crate::cached::{self, CacheNodes};
 use crate::progress::{Event, Observer};
 use crate::traffic::Share;
 use crate::transfer::{GatherError, Transfer, TransferSettings};
@@ -97,6 +98,7 @@ pub enum GetError {
 /// An object that is open for reading.
 pub struct Reading {
     transfer: Transfer,
+    caches: CacheNodes,
     root: Arc<OpenRoot>,
     coder: Arc<Coder>,
 }
@@ -132,14 +134,15 @@ impl Reading {
         identities: &[Identity],
     ) -> Result<Self, GetError> {
         let transfer = Transfer::start(world.clone(), settings, observer).await;
-        let bytes = transfer.block(object.root()).await;
+        let caches = CacheNodes::of(&transfer);
+        let bytes = cached::block(&transfer, &caches, object.root()).await;
         let bytes = bytes.map_err(|source| GetError::NotFound { object, source })?;
         let root = OpenRoot::open(&bytes, object, identities).map_err(|error| match error {
             OpenRootError::NoKey(object) => GetError::NoKey(object),
             error => GetError::Root(error),
         })?;
         let coder = Arc::new(Coder::new(root.scheme().redundancy));
-        Ok(Self { transfer, root: Arc::new(root), coder })
+        Ok(Self { transfer, caches, root: Arc::new(root), coder })
     }
 
     /// What its owner said of the object.
@@ -254,7 +257,7 @@ impl Reading {
     ) -> Result<Option<(Vec<StripeEntry>, Vec<Subtree>)>, GetError> {
         while let Some(subtree) = pending.pop() {
             let block = subtree.block();
-            let bytes = self.transfer.block(block).await;
+            let bytes = cached::block(&self.transfer, &self.caches, block).await;
             let bytes = bytes.map_err(|source| GetError::MissingBlock { block, source })?;
             if subtree.is_leaf() {
                 let mut entries = self.root.open_leaf(&subtree, &bytes)?;
@@ -277,13 +280,13 @@ impl Reading {
     async fn chunk(&self, entry: StripeEntry, share: Share, wanted: &Range<u64>) -> Result<Plain, GetError> {
         let size = usize::try_from(entry.chunk.size).expect("a chunk fits memory");
         let (stripe, chunk) = (entry.chunk_index, entry.chunk_index);
-        let shards = self.transfer.gather(&entry.stripe).await;
-        let shards = shards.map_err(|source| GetError::TooFewShards { stripe, source })?;
+        let found = cached::stripe(&self.transfer, &self.caches, &entry.stripe).await;
+        let found = found.map_err(|source| GetError::TooFewShards { stripe, source })?;
         let (root, coder) = (Arc::clone(&self.root), Arc::clone(&self.coder));
+        let cache = Arc::clone(&self.transfer.world.cache);
         let offset = entry.offset;
         let decode = move || {
-            let sealed = coder.decode(&entry.stripe, &shards);
-            drop(shards);
+            let sealed = found.sealed(&coder, &entry.stripe, &*cache);
             let sealed = sealed.map_err(|source| GetError::Rebuild { stripe, source })?;
             let packed = root.opener().open(chunk, &entry.chunk, sealed)?;
             unpack(packed, size).map_err(|source| GetError::Unpack { chunk, source })

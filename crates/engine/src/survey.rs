@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use datamesh_core::id::NodeId;
 use datamesh_core::topology::NodeRecord;
 use datamesh_core::wire::{Message, NodeStatus, Request, Response};
+use futures::future::{Either, select};
 use futures::stream::{self, StreamExt};
 
 use crate::transfer::Failure;
@@ -34,20 +36,49 @@ pub async fn survey(world: &World, deadline: Duration) -> Vec<Surveyed> {
     stream::iter(records).map(|record| ask(world, record, deadline)).buffered(NODES_IN_FLIGHT).collect().await
 }
 
+/// Asks these nodes for their metrics, and waits for none longer than the deadline. In the order given.
+///
+/// # Cancel safety
+/// Nothing is left behind when dropped.
+pub async fn metrics(
+    world: &World,
+    nodes: Vec<NodeId>,
+    deadline: Duration,
+) -> Vec<(NodeId, Result<Bytes, Failure>)> {
+    let answers = stream::iter(nodes).map(|node| async move {
+        let answer = answer(world, node, Request::Metrics, deadline).await;
+        let text = answer.map_err(Failure::Call).and_then(|message| match message.header {
+            Response::Metrics => Ok(message.payload),
+            Response::Refused(refusal) => Err(Failure::Refused { node, refusal }),
+            _ => Err(Failure::Protocol { node }),
+        });
+        (node, text)
+    });
+    answers.buffered(NODES_IN_FLIGHT).collect().await
+}
+
 async fn ask(world: &World, record: NodeRecord, deadline: Duration) -> Surveyed {
     let started = world.clock.elapsed();
     let node = record.node;
-    let call = world.peers.call(node, Message::bare(Request::Status));
-    let answer = futures::future::select(call, world.clock.sleep(deadline)).await;
-    let status = match answer {
-        futures::future::Either::Left((Ok(message), _)) => judge(node, message.header),
-        futures::future::Either::Left((Err(error), _)) => Err(Failure::Call(error)),
-        futures::future::Either::Right(((), _)) => {
-            let waited_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-            Err(Failure::Call(CallError::TimedOut { node, waited_ms }))
-        }
-    };
+    let answer = answer(world, node, Request::Status, deadline).await;
+    let status = answer.map_err(Failure::Call).and_then(|message| judge(node, message.header));
     Surveyed { record, status, waited: world.clock.elapsed().saturating_sub(started) }
+}
+
+async fn answer(
+    world: &World,
+    node: NodeId,
+    request: Request,
+    deadline: Duration,
+) -> Result<Message<Response>, CallError> {
+    let call = world.peers.call(node, Message::bare(request));
+    match select(call, world.clock.sleep(deadline)).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(((), _)) => {
+            let waited_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+            Err(CallError::TimedOut { node, waited_ms })
+        }
+    }
 }
 
 fn judge(node: NodeId, answer: Response) -> Result<NodeStatus, Failure> {

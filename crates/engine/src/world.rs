@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, NodeId};
+use datamesh_core::id::{BlockId, ItemId, NodeId};
 use datamesh_core::lease::{Lease, Release};
+use datamesh_core::manifest::Stripe;
 use datamesh_core::sign::Signed;
 use datamesh_core::time::Timestamp;
 use datamesh_core::topology::Topology;
 use datamesh_core::wire::{Description, Message, Request, Response, StoredItem};
+use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 
 use crate::traffic::Traffic;
 
@@ -32,6 +34,8 @@ pub struct World {
     pub peers: Arc<dyn Peers>,
     /// What all operations of this process share, and know of other nodes.
     pub traffic: Arc<Traffic>,
+    /// What was got before; [`NoCache`] where nothing is kept.
+    pub cache: Arc<dyn Cache>,
 }
 
 /// Tells and awaits time.
@@ -211,6 +215,47 @@ pub enum ItemsError {
     /// The store is stopping.
     #[error("store is closed")]
     Closed,
+}
+
+/// What was got before, kept for the next time. It owes nothing: what it is offered it may decline, and what it kept may be
+/// gone. What it gives has been checked against the ids that it was asked for.
+pub trait Cache: Send + Sync {
+    /// The k data shards of a stripe, one after another: the sealed chunk and its padding. `None` if they are not kept.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    fn stripe(&self, stripe: &Stripe) -> BoxFuture<'_, Option<Vec<u8>>>;
+
+    /// Offers the k data shards of a stripe, one after another. Whoever offers them has checked them, and is not made to
+    /// wait: what is kept is copied.
+    fn offer_stripe(&self, stripe: &Stripe, data: &[u8]);
+
+    /// A manifest block. `None` if it is not kept.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    fn block(&self, block: BlockId) -> BoxFuture<'_, Option<Bytes>>;
+
+    /// Offers a manifest block, under the same terms as a stripe.
+    fn offer_block(&self, block: BlockId, bytes: &Bytes);
+}
+
+/// Keeps nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoCache;
+
+impl Cache for NoCache {
+    fn stripe(&self, _stripe: &Stripe) -> BoxFuture<'_, Option<Vec<u8>>> {
+        ready(None).boxed()
+    }
+
+    fn offer_stripe(&self, _stripe: &Stripe, _data: &[u8]) {}
+
+    fn block(&self, _block: BlockId) -> BoxFuture<'_, Option<Bytes>> {
+        ready(None).boxed()
+    }
+
+    fn offer_block(&self, _block: BlockId, _bytes: &Bytes) {}
 }
 
 /// Where a put reads its bytes.

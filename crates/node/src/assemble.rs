@@ -12,22 +12,25 @@ use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
 use datamesh_engine::traffic::{ByDirection, RateLimits, Traffic, TrafficSettings};
 use datamesh_engine::transfer::TransferSettings;
-use datamesh_engine::world::{Clock, Compute, Entropy, Items, ItemsError, Peers, World};
+use datamesh_engine::world::{Cache, Clock, Compute, Entropy, Items, ItemsError, NoCache, Peers, World};
 use datamesh_net::{
     Answer, DataPlane, Identity, IdentityError, JoinError, Multiaddr, Network, NetworkSettings, NodeOffer,
     StartError,
 };
+use datamesh_store::cache::{CacheFigures, CacheSettings, DiskCache};
 use datamesh_store::disk::Files;
 use datamesh_store::{OpenError, Recovery, Store, StoreSettings};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::cached_items::CachedItems;
 use crate::discard::{Discarding, Keeping};
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
+use crate::metrics::{NetworkWatch, Source, Totals, TrafficView, Watcher};
 use crate::scores::Scores;
 use crate::serve::Server;
-use crate::settings::{PeerAddress, Settings};
+use crate::settings::{MetricsShare, PeerAddress, Settings};
 use crate::system::{SystemClock, SystemCompute, SystemEntropy};
 
 /// How long a command waits for another one to be done with the embedded mesh.
@@ -81,6 +84,7 @@ pub struct Client {
     pub world: World,
     /// How patiently bytes are moved.
     pub transfer: TransferSettings,
+    home: Home,
     backing: Backing,
     /// Where what is known of peers is kept, if anywhere.
     scores: Option<Scores>,
@@ -89,7 +93,7 @@ pub struct Client {
 /// What a client's mesh is.
 enum Backing {
     Embedded(Vec<Store>),
-    Joined(Network),
+    Joined { network: Network, cache: Option<DiskCache>, watch: Arc<NetworkWatch>, watcher: Watcher },
 }
 
 impl Client {
@@ -119,42 +123,59 @@ impl Client {
             stores.push(store);
         }
         let peers = Arc::new(LocalPeers::new(nodes));
-        Ok(Self {
-            world: world(peers, compute, settings),
-            transfer: transfer(settings),
-            backing: Backing::Embedded(stores),
-            scores: None,
-        })
+        // What lies on the own disks already needs no copy beside it.
+        let world = world(peers, compute, Arc::new(NoCache), settings);
+        let backing = Backing::Embedded(stores);
+        Ok(Self { world, transfer: transfer(settings), home: home.clone(), backing, scores: None })
     }
 
-    /// Joins a mesh of other processes. The client has no identity of its own there: its peer id is drawn for this run.
+    /// Joins a mesh of other processes. The client has no identity of its own there: its peer id is drawn for this run. What it
+    /// gets twice it keeps in the home's cache.
     ///
     /// # Errors
     /// [`AssembleError`] when none of these nodes answers.
     ///
     /// # Cancel safety
     /// Nothing is left behind when dropped.
-    pub async fn joined(settings: &Settings, entries: &[PeerAddress]) -> Result<Self, AssembleError> {
+    pub async fn joined(
+        home: &Home,
+        settings: &Settings,
+        entries: &[PeerAddress],
+    ) -> Result<Self, AssembleError> {
         let bootstrap = entries.iter().map(full_address).collect();
         let mut network = NetworkSettings::client(Identity::generate()?, bootstrap);
         network.data_plane = data_plane(settings);
         let network = datamesh_net::start(network, Arc::new(Nothing)).await?;
         network.joined(JOIN_DEADLINE).await?;
-        let peers = Arc::new(network.clone());
-        Ok(Self {
-            world: world(peers, Arc::new(SystemCompute::all()), settings),
-            transfer: transfer(settings),
-            backing: Backing::Joined(network),
-            scores: None,
-        })
+        let cache = open_cache(home, settings);
+        let kept: Arc<dyn Cache> = match &cache {
+            Some(cache) => Arc::new(cache.clone()),
+            None => Arc::new(NoCache),
+        };
+        let world = world(Arc::new(network.clone()), Arc::new(SystemCompute::all()), kept, settings);
+        let watch = NetworkWatch::new(Arc::clone(&world.traffic) as Arc<dyn TrafficView>);
+        let watcher = watch.start(network.clone(), Arc::clone(&world.clock));
+        let backing = Backing::Joined { network, cache, watch, watcher };
+        // What earlier clients of this home have found out about peers is known, and kept when this one closes.
+        let scores = home.scores();
+        scores.load(&world.traffic, world.clock.now());
+        let (transfer, home) = (transfer(settings), home.clone());
+        Ok(Self { world, transfer, home, backing, scores: Some(scores) })
     }
 
-    /// The same, which knows what earlier clients of this home have found out about peers, and keeps it when it closes.
+    /// Who knows what is moved.
     #[must_use]
-    pub fn acquainted(self, home: &Home) -> Self {
-        let scores = home.scores();
-        scores.load(&self.world.traffic, self.world.clock.now());
-        Self { scores: Some(scores), ..self }
+    pub fn traffic(&self) -> Arc<dyn TrafficView> {
+        Arc::clone(&self.world.traffic) as Arc<dyn TrafficView>
+    }
+
+    /// What the cache has done since the client came up, and how full it is; zeros where there is none.
+    #[must_use]
+    pub fn cache_figures(&self) -> CacheFigures {
+        match &self.backing {
+            Backing::Joined { cache: Some(cache), .. } => cache.figures(),
+            _ => CacheFigures::default(),
+        }
     }
 
     /// The network, unless the mesh is in this process.
@@ -162,20 +183,23 @@ impl Client {
     pub fn network(&self) -> Option<&Network> {
         match &self.backing {
             Backing::Embedded(_) => None,
-            Backing::Joined(network) => Some(network),
+            Backing::Joined { network, .. } => Some(network),
         }
     }
 
-    /// Leaves in good order.
+    /// Leaves in good order, and adds what was moved to the home's totals.
     ///
     /// # Cancel safety
-    /// When dropped, nothing acknowledged is lost.
+    /// When dropped, nothing acknowledged is lost; the totals may lack what was moved.
     pub async fn close(self) {
+        let now = self.world.clock.now();
         if let Some(scores) = &self.scores
-            && let Err(error) = scores.save(&self.world.traffic, self.world.clock.now())
+            && let Err(error) = scores.save(&self.world.traffic, now)
         {
             tracing::debug!(%error, "what is known of peers was not kept");
         }
+        let moved = self.world.traffic.peers().into_iter().map(|(node, view)| (node, view.moved));
+        let mut totals = Totals::of(moved.collect(), now);
         match self.backing {
             Backing::Embedded(stores) => {
                 for store in stores {
@@ -184,7 +208,22 @@ impl Client {
                     }
                 }
             }
-            Backing::Joined(network) => network.shutdown().await,
+            Backing::Joined { network, cache, watch, watcher } => {
+                drop(watcher);
+                watch.note(self.world.clock.elapsed(), network.counters());
+                totals.saw(&watch);
+                network.shutdown().await;
+                if let Some(cache) = cache {
+                    cache.close().await;
+                    totals.cache = cache.figures();
+                }
+            }
+        }
+        let home = self.home;
+        let add = move || if totals.is_worth_it() { Totals::add(&home, &totals) } else { Ok(()) };
+        let added = tokio::task::spawn_blocking(add).await.expect("adding to the totals does not panic");
+        if let Err(error) = added {
+            tracing::warn!(%error, "what this command moved is not in the totals");
         }
     }
 }
@@ -198,6 +237,8 @@ pub struct Node {
     /// What opening its store found.
     pub recovery: Recovery,
     store: Store,
+    cache: Option<DiskCache>,
+    watcher: Watcher,
 }
 
 /// What a node is to be.
@@ -225,13 +266,19 @@ impl Node {
         let directory = home.node_disk_path();
         make_directory(&directory)?;
         let store = open_patiently(&directory.join("items"), store_settings(settings)).await?;
-        let items: Arc<dyn Items> = match order.keeping {
-            Keeping::Everything => Arc::new(store.clone()),
-            Keeping::BlocksForBenchmark => Arc::new(Discarding(store.clone())),
+        let cache = if order.role == Role::Cache { open_cache(home, settings) } else { None };
+        let items: Arc<dyn Items> = match (order.keeping, &cache) {
+            (Keeping::BlocksForBenchmark, _) => Arc::new(Discarding(store.clone())),
+            (Keeping::Everything, Some(cache)) => {
+                Arc::new(CachedItems { items: Arc::new(store.clone()), cache: cache.clone() })
+            }
+            (Keeping::Everything, None) => Arc::new(store.clone()),
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let traffic = Arc::new(Traffic::new(clock, traffic(settings)));
+        let traffic = Arc::new(Traffic::new(Arc::clone(&clock), traffic(settings)));
         let server = server(&identity, items, Arc::new(SystemCompute::all())).within(Arc::clone(&traffic));
+        let answering = Answering::new(server, settings, cache.as_ref(), &traffic);
+        let watch = Arc::clone(&answering.watch);
         let domain = settings.placement.domain.domain(&identity.node().to_string());
         let offer = NodeOffer {
             role: order.role,
@@ -243,11 +290,12 @@ impl Node {
         let mut network = NetworkSettings::node(identity, listen_addresses(settings), bootstrap, offer);
         network.state_directory = Some(directory);
         network.data_plane = data_plane(settings);
-        let network = datamesh_net::start(network, Arc::new(server)).await?;
+        let network = datamesh_net::start(network, Arc::new(answering)).await?;
+        let watcher = watch.start(network.clone(), clock);
         if !order.entries.is_empty() {
             network.joined(JOIN_DEADLINE).await?;
         }
-        Ok(Self { network, traffic, recovery: store.recovery(), store })
+        Ok(Self { network, traffic, recovery: store.recovery(), store, cache, watcher })
     }
 
     /// Stops serving, in good order.
@@ -258,14 +306,47 @@ impl Node {
     /// # Cancel safety
     /// When dropped, nothing acknowledged is lost.
     pub async fn stop(self) -> Result<(), ItemsError> {
+        drop(self.watcher);
         self.network.shutdown().await;
+        if let Some(cache) = self.cache {
+            cache.close().await;
+        }
         self.store.close().await
     }
 }
 
-impl Answer for Server {
+/// What a node answers, and to whom.
+struct Answering {
+    server: Server,
+    share: MetricsShare,
+    watch: Arc<NetworkWatch>,
+}
+
+impl Answering {
+    fn new(server: Server, settings: &Settings, cache: Option<&DiskCache>, traffic: &Arc<Traffic>) -> Self {
+        let watch = NetworkWatch::new(Arc::clone(traffic) as Arc<dyn TrafficView>);
+        server.metrics().add(Arc::clone(&watch) as Arc<dyn Source>);
+        if let Some(cache) = cache {
+            server.metrics().add(Arc::new(cache.clone()));
+        }
+        Self { server, share: settings.metrics.share, watch }
+    }
+
+    fn may_ask(&self, from: &NodeId, request: &Request) -> bool {
+        match (request, self.share) {
+            (Request::Metrics, MetricsShare::Nobody) => false,
+            (Request::Metrics, MetricsShare::Nodes) => self.watch.knows(from),
+            _ => true,
+        }
+    }
+}
+
+impl Answer for Answering {
     fn answer(&self, from: NodeId, request: Message<Request>) -> BoxFuture<'static, Message<Response>> {
-        let server = self.clone();
+        if !self.may_ask(&from, &request.header) {
+            return async { Message::bare(Response::Refused(Refusal::Denied)) }.boxed();
+        }
+        let server = self.server.clone();
         async move { server.answer_to(from, request).await }.boxed()
     }
 }
@@ -279,7 +360,12 @@ impl Answer for Nothing {
     }
 }
 
-fn world(peers: Arc<dyn Peers>, compute: Arc<dyn Compute>, settings: &Settings) -> World {
+fn world(
+    peers: Arc<dyn Peers>,
+    compute: Arc<dyn Compute>,
+    cache: Arc<dyn Cache>,
+    settings: &Settings,
+) -> World {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     World {
         traffic: Arc::new(Traffic::new(Arc::clone(&clock), traffic(settings))),
@@ -287,12 +373,28 @@ fn world(peers: Arc<dyn Peers>, compute: Arc<dyn Compute>, settings: &Settings) 
         entropy: Arc::new(SystemEntropy),
         compute,
         peers,
+        cache,
     }
 }
 
 fn server(identity: &Identity, items: Arc<dyn Items>, compute: Arc<dyn Compute>) -> Server {
     let clock = Arc::new(SystemClock::start());
     Server::new(identity.signing_key().clone(), items, clock, compute)
+}
+
+/// The home's cache; `None` where the settings want none, or it can't be used: what it is for works without it.
+fn open_cache(home: &Home, settings: &Settings) -> Option<DiskCache> {
+    let options = CacheSettings {
+        directory: home.cache_path(),
+        capacity: settings.cache.capacity.bytes(),
+        time_to_live: settings.cache.time_to_live.duration(),
+        free_floor: settings.storage.free_floor.bytes(),
+    };
+    if options.capacity == 0 {
+        return None;
+    }
+    let opened = DiskCache::open(options, Arc::new(SystemClock::start()));
+    opened.inspect_err(|error| tracing::warn!(%error, "the cache can't be used")).ok()
 }
 
 fn store_settings(settings: &Settings) -> StoreSettings {

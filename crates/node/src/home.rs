@@ -159,6 +159,18 @@ impl Home {
         self.root.join("node")
     }
 
+    /// What is kept of what was got.
+    #[must_use]
+    pub fn cache_path(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// What commands from here have moved, all together.
+    #[must_use]
+    pub fn totals_path(&self) -> PathBuf {
+        self.root.join("totals")
+    }
+
     /// The disks of the embedded mesh.
     #[must_use]
     pub fn embedded_disk_paths(&self, settings: &StorageSettings) -> Vec<PathBuf> {

@@ -1,12 +1,14 @@
 //! The composition root: settings in, a running node out.
 
 pub mod assemble;
+mod cached_items;
 pub mod discard;
 pub mod files;
 pub mod home;
 pub mod keyring;
 pub mod local;
 pub mod measure;
+pub mod metrics;
 pub mod scheme;
 pub mod scores;
 pub mod serve;

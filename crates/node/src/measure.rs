@@ -1,5 +1,7 @@
 //! What this machine does for each stage of a put and a get, on one core.
 
+mod cached;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,6 +22,7 @@ use datamesh_core::scheme::{Chunking, Compression, Mode, Redundancy, Scheme};
 use datamesh_engine::world::Entropy;
 use rustix::time::{ClockId, clock_gettime};
 
+pub use self::cached::{CachedError, Latencies, cached_requests};
 use crate::system::SystemEntropy;
 
 /// The chunk that stages are measured on.

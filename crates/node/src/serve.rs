@@ -16,6 +16,8 @@ use datamesh_engine::traffic::{Direction, Overloaded, Traffic};
 use datamesh_engine::world::{Clock, Compute, Items, ItemsError};
 use ed25519_dalek::SigningKey;
 
+use crate::metrics::{Build, Registry, RequestKind, RequestTally, ServerSource};
+
 /// Answers what peers ask about this node's items. Cheap to clone.
 #[derive(Clone)]
 pub struct Server {
@@ -31,6 +33,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     compute: Arc<dyn Compute>,
     started: Duration,
+    tally: Arc<RequestTally>,
+    metrics: Arc<Registry>,
 }
 
 impl Server {
@@ -44,7 +48,22 @@ impl Server {
     ) -> Self {
         let node = NodeId::from_bytes(key.verifying_key().to_bytes());
         let started = clock.elapsed();
-        Self { shared: Arc::new(Shared { node, key, items, clock, compute, started }), traffic: None }
+        let (tally, metrics) = (Arc::new(RequestTally::default()), Arc::new(Registry::default()));
+        metrics.add(Arc::new(Build));
+        metrics.add(Arc::new(ServerSource {
+            tally: Arc::clone(&tally),
+            items: Arc::clone(&items),
+            clock: Arc::clone(&clock),
+            started,
+        }));
+        let shared = Shared { node, key, items, clock, compute, started, tally, metrics };
+        Self { shared: Arc::new(shared), traffic: None }
+    }
+
+    /// What the node's metrics come from; more can be added.
+    #[must_use]
+    pub fn metrics(&self) -> &Registry {
+        &self.shared.metrics
     }
 
     /// The same, within the rate limits of a process: what peers fetch counts as its uploads, what they store as its downloads.
@@ -83,8 +102,16 @@ impl Server {
     /// # Cancel safety
     /// When dropped, the request may or may not have been carried out.
     pub async fn answer(&self, request: Message<Request>) -> Message<Response> {
+        let (kind, size) = (RequestKind::of(&request.header), request.payload.len());
+        let answer = self.carry_out(request).await;
+        let answer = answer.unwrap_or_else(|refusal| Message::bare(Response::Refused(refusal)));
+        self.shared.tally.note(kind, size, &answer);
+        answer
+    }
+
+    async fn carry_out(&self, request: Message<Request>) -> Result<Message<Response>, Refusal> {
         let Message { header, payload } = request;
-        let answer = match header {
+        match header {
             Request::Store(store) => self.store(store, payload).await.map(Message::bare),
             Request::Fetch(fetch) => self.fetch(fetch).await,
             Request::Has(items) => self.has(items).await.map(Message::bare),
@@ -92,9 +119,9 @@ impl Server {
             Request::Lease { item, lease } => self.lease(item, lease).await.map(Message::bare),
             Request::Release(release) => self.release(release).await.map(Message::bare),
             Request::Status => Ok(Message::bare(Response::Status(self.status()))),
+            Request::Metrics => Ok(self.tell_metrics()),
             Request::Records { .. } | Request::Announce(_) => Err(Refusal::OutOfBounds),
-        };
-        answer.unwrap_or_else(|refusal| Message::bare(Response::Refused(refusal)))
+        }
     }
 
     async fn store(&self, request: StoreRequest, bytes: Bytes) -> Result<Response, Refusal> {
@@ -147,6 +174,10 @@ impl Server {
         release.verify().map_err(|_| Refusal::InvalidLease)?;
         let lease_count = self.shared.items.release(release).await.map_err(refusal)?;
         Ok(Response::Released { lease_count })
+    }
+
+    fn tell_metrics(&self) -> Message<Response> {
+        Message { header: Response::Metrics, payload: self.shared.metrics.answer().into() }
     }
 
     fn status(&self) -> NodeStatus {

@@ -25,7 +25,7 @@ pub use file::{SettingsFile, SettingsFileError};
 pub use peer::{ParsePeerAddressError, PeerAddress};
 pub use rate::RateLimit;
 pub use unit::{ByteSize, ParseByteSizeError, ParsePeriodError, Period};
-pub use value::{ChunkingChoice, CongestionChoice, DomainChoice, SchemeChoice};
+pub use value::{ChunkingChoice, CongestionChoice, DomainChoice, MetricsShare, SchemeChoice};
 
 use value::SettingValue;
 
@@ -201,6 +201,18 @@ settings! {
         retry_backoff: RetryBackoff = "2",
         /// The longest pause.
         retry_delay_max: Period = "60s",
+    }
+    /// What is kept of what was got from a joined mesh.
+    cache: CacheSettings {
+        /// The bytes that sealed chunks and manifest blocks which were got may take under the home; `0B` keeps nothing.
+        capacity: ByteSize = "10GB",
+        /// How long one stays that nobody asks for again.
+        time_to_live: Period = "7d",
+    }
+    /// What this program tells others of its work.
+    metrics: MetricsSettings {
+        /// Whom a node tells its metrics when asked: `everyone`, `nodes` of its mesh, or `nobody`.
+        share: MetricsShare = "everyone",
     }
 }
 

@@ -7,7 +7,7 @@ use datamesh_core::id::NodeId;
 use datamesh_core::time::Timestamp;
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_engine::traffic::{Traffic, TrafficSettings};
-use datamesh_engine::world::{Clock, Compute, Entropy, World};
+use datamesh_engine::world::{Clock, Compute, Entropy, NoCache, World};
 use ed25519_dalek::SigningKey;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -57,6 +57,7 @@ impl SimWorld {
             compute: self.compute(),
             peers: self.network.peers_of(caller),
             traffic: Arc::new(Traffic::new(self.clock(), TrafficSettings::default())),
+            cache: Arc::new(NoCache),
         }
     }
 

@@ -4,6 +4,7 @@
 //! ask of the machine; `segment` is the format on disk; `write` is the order of append, sync, index and acknowledge;
 //! `recover` makes disk and index agree after a crash; `compact` gives space back; `read` reads.
 
+pub mod cache;
 pub mod catalog;
 mod compact;
 pub mod disk;

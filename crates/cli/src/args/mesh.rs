@@ -163,6 +163,20 @@ pub struct PeersArgs {}
 #[command(after_long_help = json::HEALTH)]
 pub struct HealthArgs {}
 
+/// Arguments of `metrics`.
+#[derive(Debug, Args)]
+#[command(after_long_help = json::SAMPLE)]
+pub struct MetricsArgs {
+    /// Peer id of the one node to ask [default: every node that answers, and this client]
+    #[arg(value_name = "NODE")]
+    pub node: Option<NodeId>,
+}
+
+/// Arguments of `bandwidth`.
+#[derive(Debug, Args)]
+#[command(after_long_help = json::BANDWIDTH)]
+pub struct BandwidthArgs {}
+
 /// Arguments of `up`.
 #[derive(Debug, Args)]
 #[command(after_long_help = json::UP)]
@@ -190,6 +204,9 @@ pub struct BenchArgs {
     /// Bytes to measure with
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub size: ByteSize,
+    /// Measure nothing but 1,000 requests for a cached chunk: from the own disk, and from a cache node on loopback
+    #[arg(long)]
+    pub cached: bool,
 }
 
 /// Arguments of `bench-fetch`.

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use datamesh_core::scheme::Redundancy;
-use datamesh_node::measure::{self, Stage};
+use datamesh_node::measure::{self, Latencies, Stage};
 use serde::Serialize;
 use tokio::process::Command;
 
@@ -22,6 +22,8 @@ const NODE_COUNT: usize = 6;
 const KILL_COUNT: usize = 2;
 /// Bytes that one stage is measured on at the most: its figure doesn't change beyond.
 const STAGE_SIZE_MAX: u64 = 1 << 30;
+/// Requests for a cached chunk.
+const CACHED_REQUESTS: usize = 1000;
 /// How often a client is looked at while it runs.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -31,11 +33,14 @@ struct StageView {
     stage: String,
     size: u64,
     seconds: f64,
-    cpu_seconds: f64,
+    cpu_seconds: Option<f64>,
     mib_per_second: f64,
-    cpu_seconds_per_gib: f64,
+    cpu_seconds_per_gib: Option<f64>,
     client_memory_peak: Option<u64>,
     node_memory_peak: Option<u64>,
+    /// Within which half of the requests were answered, where the stage is requests.
+    p50_s: Option<f64>,
+    p99_s: Option<f64>,
 }
 
 /// What an operation took of everyone who took part.
@@ -52,6 +57,9 @@ pub(super) async fn run(args: &BenchArgs, context: &Context, ui: &Ui) -> Result<
     context.home().create()?;
     let place = tempfile::Builder::new().prefix("bench-").tempdir_in(directory);
     let place = place.map_err(|error| CommandError::io("a directory can't be made", error))?;
+    if args.cached {
+        return cached(place.path(), ui).await;
+    }
     let redundancy = Redundancy::largest_for(NODE_COUNT).expect("six domains hold a preset");
 
     let mut views = stages(size.min(STAGE_SIZE_MAX), redundancy, place.path()).await?;
@@ -70,10 +78,22 @@ pub(super) async fn run(args: &BenchArgs, context: &Context, ui: &Ui) -> Result<
         table.row([
             view.stage.clone(),
             format!("{:.0}", view.mib_per_second),
-            format!("{:.3}", view.cpu_seconds_per_gib),
+            view.cpu_seconds_per_gib.map_or(String::new(), |seconds| format!("{seconds:.3}")),
             memory(view.client_memory_peak),
             memory(view.node_memory_peak),
         ]);
+    }
+    ui.results(table, &views)
+}
+
+async fn cached(place: &Path, ui: &Ui) -> Result<(), CommandError> {
+    let measured = Box::pin(measure::cached_requests(place, CACHED_REQUESTS)).await;
+    let measured = measured.map_err(|error| CommandError::from_error(Exit::Failed, error))?;
+    let mut table = Table::new([Column::left("1,000 REQUESTS"), Column::right("P50"), Column::right("P99")]);
+    let views: Vec<StageView> = measured.iter().map(latencies_view).collect();
+    for (view, latencies) in views.iter().zip(&measured) {
+        let time = |hundredths| format!("{:.2} ms", 1000.0 * latencies.percentile(hundredths).as_secs_f64());
+        table.row([view.stage.clone(), time(50), time(99)]);
     }
     ui.results(table, &views)
 }
@@ -128,6 +148,8 @@ async fn client(home: &Path, arguments: &[&str], nodes: &[NodeProcess]) -> Resul
     let before = nodes_usage(nodes);
     let mut command = Command::new(std::env::current_exe().map_err(unstartable)?);
     command.arg("--quiet").arg("--home").arg(home).args(arguments);
+    // What is measured is the mesh.
+    command.env("DATAMESH_CACHE_CAPACITY", "0B");
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     let started = Instant::now();
     let mut child = command.spawn().map_err(unstartable)?;
@@ -166,10 +188,30 @@ fn view(stage: &Stage, whole: Option<&Whole>) -> StageView {
         stage: stage.name.clone(),
         size: stage.size,
         seconds: stage.wall.as_secs_f64(),
-        cpu_seconds: stage.cpu.as_secs_f64(),
+        cpu_seconds: Some(stage.cpu.as_secs_f64()),
         mib_per_second: size / f64::from(1 << 20) / stage.wall.as_secs_f64(),
-        cpu_seconds_per_gib: stage.cpu.as_secs_f64() * f64::from(1 << 30) / size,
+        cpu_seconds_per_gib: Some(stage.cpu.as_secs_f64() * f64::from(1 << 30) / size),
         client_memory_peak: whole.map(|whole| whole.client.memory_peak),
         node_memory_peak: whole.map(|whole| whole.node_memory_peak),
+        p50_s: None,
+        p99_s: None,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people needs three digits")]
+fn latencies_view(latencies: &Latencies) -> StageView {
+    let size = latencies.size * u64::try_from(latencies.times.len()).expect("a count of requests");
+    let seconds = latencies.times.iter().sum::<Duration>().as_secs_f64();
+    StageView {
+        stage: latencies.name.clone(),
+        size,
+        seconds,
+        cpu_seconds: None,
+        mib_per_second: size as f64 / f64::from(1 << 20) / seconds,
+        cpu_seconds_per_gib: None,
+        client_memory_peak: None,
+        node_memory_peak: None,
+        p50_s: Some(latencies.percentile(50).as_secs_f64()),
+        p99_s: Some(latencies.percentile(99).as_secs_f64()),
     }
 }

@@ -30,9 +30,7 @@ impl Session {
         let mesh = context.mesh()?;
         let client = match &mesh {
             Mesh::Embedded => Client::embedded(context.home(), &settings).await?,
-            Mesh::Joined { entries, .. } => {
-                Client::joined(&settings, entries).await?.acquainted(context.home())
-            }
+            Mesh::Joined { entries, .. } => Client::joined(context.home(), &settings, entries).await?,
         };
         Ok(Self { client, settings, mesh: mesh.name().to_owned() })
     }

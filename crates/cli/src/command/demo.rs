@@ -16,9 +16,10 @@ use datamesh_engine::repair::repair;
 use datamesh_engine::world::Entropy;
 use datamesh_node::assemble::Client;
 use datamesh_node::files::{Existing, FileSink, FileSource};
+use datamesh_node::home::Home;
 use datamesh_node::keyring::Identity;
 use datamesh_node::scheme::scheme;
-use datamesh_node::settings::{PeerAddress, Settings};
+use datamesh_node::settings::{ByteSize, PeerAddress, Settings};
 use datamesh_node::system::SystemEntropy;
 use serde_json::{Value, json};
 
@@ -41,6 +42,8 @@ const COMPARE_SIZE: usize = 1 << 20;
 /// A demonstration under way.
 struct Demo<'a> {
     ui: &'a Ui,
+    /// Where its client keeps things: below the directory.
+    home: Home,
     settings: Settings,
     /// Before the directory, so that they have stopped writing to it when it is removed.
     nodes: Vec<NodeProcess>,
@@ -55,8 +58,11 @@ pub(super) async fn run(args: &DemoArgs, context: &Context, ui: &Ui) -> Result<(
     let directory =
         directory.map_err(|error| CommandError::io("a temporary directory can't be made", error))?;
     let owner = Arc::new(Identity::random(&mut |buffer| SystemEntropy.fill(buffer)));
-    let settings = resolved.settings().clone();
-    let mut demo = Demo { ui, settings, directory, nodes: Vec::new(), owner, started: Instant::now() };
+    let home = Home::at(directory.path().join("client"));
+    let mut settings = resolved.settings().clone();
+    // What comes back is to come from the nodes.
+    settings.cache.capacity = ByteSize::from_bytes(0);
+    let mut demo = Demo { ui, home, settings, directory, nodes: Vec::new(), owner, started: Instant::now() };
     let file = match &args.file {
         Some(file) => file.clone(),
         None => demo.generate().await?,
@@ -211,7 +217,7 @@ impl Demo<'_> {
     }
 
     async fn client(&self) -> Result<Client, CommandError> {
-        Ok(Client::joined(&self.settings, &self.entries()).await?)
+        Ok(Client::joined(&self.home, &self.settings, &self.entries()).await?)
     }
 
     fn entries(&self) -> Vec<PeerAddress> {

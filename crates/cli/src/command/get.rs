@@ -45,8 +45,8 @@ async fn get(
 ) -> Result<(), CommandError> {
     let started = Instant::now();
     let readers = context.readers(ui)?;
-    let progress = Arc::new(ui.progress(&args.object));
     let client = &session.client;
+    let progress = Arc::new(ui.progress(&args.object));
     let reading = Reading::open(&client.world, client.transfer, progress, object, &readers).await?;
     let details = reading.details();
     let out = args.out.clone().unwrap_or_else(|| default_name(details));

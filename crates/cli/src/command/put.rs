@@ -85,8 +85,8 @@ async fn put_one(
         recipients: args.to.clone(),
         until: Epoch::NEVER,
     };
-    let progress = Arc::new(ui.progress(&order.name));
     let client = &session.client;
+    let progress = Arc::new(ui.progress(&order.name));
     let done = put(&client.world, client.transfer, progress, source.as_mut(), &order).await?;
     let entry = entry(&done, &order, session);
     context.home().catalog().insert(&entry)?;

@@ -200,6 +200,8 @@ impl Mesh {
         }
         let client = directory.path().join("client");
         json(&client, &["join", &address]);
+        // What comes back is to come from the nodes.
+        json(&client, &["config", "set", "cache.capacity", "0B"]);
         let mesh = Self { nodes, client, directory };
         mesh.wait_for_nodes(node_count);
         mesh

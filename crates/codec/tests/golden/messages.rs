@@ -12,7 +12,7 @@ use datamesh_core::scheme::Redundancy;
 use datamesh_core::sign::{Signable, Signed};
 use datamesh_core::time::{Epoch, Timestamp};
 use datamesh_core::topology::{NodeRecord, NodeState, Role};
-use datamesh_core::wire::{Request, StoreRequest, StoredItem};
+use datamesh_core::wire::{Refusal, Request, Response, StoreRequest, StoredItem};
 use ed25519_dalek::SigningKey;
 
 use crate::fixture::{check, read};
@@ -85,4 +85,15 @@ fn a_store_request_keeps_its_bytes() {
     });
     check("store-request", &encode(&request));
     assert_eq!(decode::<Request>(&read("store-request")), Ok(request));
+}
+
+#[test]
+fn a_question_for_metrics_and_its_answer_keep_their_bytes() {
+    check("metrics-request", &encode(&Request::Metrics));
+    assert_eq!(decode::<Request>(&read("metrics-request")), Ok(Request::Metrics));
+    check("metrics-response", &encode(&Response::Metrics));
+    assert_eq!(decode::<Response>(&read("metrics-response")), Ok(Response::Metrics));
+    let denied = Response::Refused(Refusal::Denied);
+    check("denied-response", &encode(&denied));
+    assert_eq!(decode::<Response>(&read("denied-response")), Ok(denied));
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use datamesh_core::encode::{DecodeError, decode, encode};
 use datamesh_core::limits::{
-    BLOCK_SIZE_MAX, STRIPE_SHARDS_MAX, WIRE_HEADER_SIZE_MAX, WIRE_ITEMS_MAX, WIRE_LEASES_MAX,
-    WIRE_PAYLOAD_SIZE_MAX, WIRE_RECORDS_MAX,
+    BLOCK_SIZE_MAX, METRICS_SIZE_MAX, STRIPE_SHARDS_MAX, WIRE_HEADER_SIZE_MAX, WIRE_ITEMS_MAX,
+    WIRE_LEASES_MAX, WIRE_PAYLOAD_SIZE_MAX, WIRE_RECORDS_MAX,
 };
 use datamesh_core::sign::Signed;
 use datamesh_core::topology::NodeRecord;
@@ -80,7 +80,8 @@ impl Header for Request {
             | Self::Lease { .. }
             | Self::Release(_)
             | Self::Records { .. }
-            | Self::Status => true,
+            | Self::Status
+            | Self::Metrics => true,
         }
     }
 
@@ -109,12 +110,17 @@ impl Header for Response {
             | Self::Released { .. }
             | Self::Learned { .. }
             | Self::Status(_)
+            | Self::Metrics
             | Self::Refused(_) => true,
         }
     }
 
     fn payload_size_max(&self) -> usize {
-        if matches!(self, Self::Found) { WIRE_PAYLOAD_SIZE_MAX } else { 0 }
+        match self {
+            Self::Found => WIRE_PAYLOAD_SIZE_MAX,
+            Self::Metrics => METRICS_SIZE_MAX,
+            _ => 0,
+        }
     }
 }
 
@@ -141,6 +147,7 @@ pub(crate) fn answer_size_max(request: &Request) -> (usize, usize) {
             usize::try_from(*size).unwrap_or(usize::MAX).min(WIRE_PAYLOAD_SIZE_MAX)
         }
         Request::Fetch(FetchRequest { size: None, .. }) => WIRE_PAYLOAD_SIZE_MAX,
+        Request::Metrics => METRICS_SIZE_MAX,
         _ => 0,
     };
     (header_size_max, payload_size_max)

@@ -116,6 +116,37 @@ impl SettingValue for CongestionChoice {
     }
 }
 
+/// Whom a node tells its metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsShare {
+    /// Whoever asks.
+    Everyone,
+    /// The nodes of its mesh, which leaves out clients.
+    Nodes,
+    /// No other participant.
+    Nobody,
+}
+
+impl MetricsShare {
+    const TEXTS: [(Self, &'static str); 3] =
+        [(Self::Everyone, "everyone"), (Self::Nodes, "nodes"), (Self::Nobody, "nobody")];
+}
+
+impl SettingValue for MetricsShare {
+    const FORM: &'static str = "everyone, nodes or nobody";
+    const CHOICES: &'static [&'static str] = &["everyone", "nodes", "nobody"];
+
+    fn read(text: &str) -> Result<Self, String> {
+        let known = Self::TEXTS.into_iter().find(|(_, known)| *known == text);
+        known.map(|(share, _)| share).ok_or_else(|| format!("`{text}` is none of {}", Self::FORM))
+    }
+
+    fn text(&self) -> String {
+        let known = Self::TEXTS.into_iter().find(|(share, _)| share == self);
+        known.map(|(_, text)| text.to_owned()).expect("every choice has a text")
+    }
+}
+
 /// A list: written as a TOML array, or in one text with commas between.
 impl<T: ListItem> SettingValue for Vec<T> {
     const FORM: &'static str = T::FORM;

@@ -1,0 +1,73 @@
+//! The items of a cache node: its own, and those that it can make from its cache.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datamesh_core::id::ItemId;
+use datamesh_core::lease::{Lease, Release};
+use datamesh_core::sign::Signed;
+use datamesh_core::wire::{Description, StoredItem};
+use datamesh_engine::world::{Items, ItemsError, Usage};
+use datamesh_store::cache::DiskCache;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+/// Fetches from the items, else from the cache. What is cached is neither described nor leased: nobody may count on it.
+pub(crate) struct CachedItems {
+    pub(crate) items: Arc<dyn Items>,
+    pub(crate) cache: DiskCache,
+}
+
+impl Items for CachedItems {
+    fn store(
+        &self,
+        item: StoredItem,
+        lease: Signed<Lease>,
+        bytes: Bytes,
+    ) -> BoxFuture<'_, Result<(), ItemsError>> {
+        self.items.store(item, lease, bytes)
+    }
+
+    fn fetch(
+        &self,
+        item: ItemId,
+        offset: u32,
+        size: Option<u32>,
+    ) -> BoxFuture<'_, Result<Option<Bytes>, ItemsError>> {
+        async move {
+            match self.items.fetch(item, offset, size).await {
+                Ok(Some(bytes)) => Ok(Some(bytes)),
+                missing => match self.cache.item(item, offset, size).await {
+                    Some(bytes) => Ok(Some(bytes)),
+                    None => missing,
+                },
+            }
+        }
+        .boxed()
+    }
+
+    fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>> {
+        async move {
+            let held = self.items.has(items.clone()).await?;
+            let cached = self.cache.has(items).await;
+            Ok(held.into_iter().zip(cached).map(|(held, cached)| held || cached).collect())
+        }
+        .boxed()
+    }
+
+    fn describe(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
+        self.items.describe(item)
+    }
+
+    fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>> {
+        self.items.lease(item, lease)
+    }
+
+    fn release(&self, release: Signed<Release>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+        self.items.release(release)
+    }
+
+    fn usage(&self) -> Usage {
+        self.items.usage()
+    }
+}

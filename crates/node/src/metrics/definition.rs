@@ -1,0 +1,162 @@
+//! Every metric there is: its name, its kind, its labels, and what it says.
+//!
+//! Names follow Prometheus' conventions: base units, and `_total` behind what only grows. `docs/metrics.md` is made from this table.
+
+/// How the values of a metric behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// It only grows, until its process ends.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+impl Kind {
+    /// What OpenMetrics calls it.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug)]
+pub struct Definition {
+    /// Its name. In the text a counter has `_total` behind it.
+    pub name: &'static str,
+    /// How its values behave.
+    pub kind: Kind,
+    /// The labels of its samples.
+    pub labels: &'static [&'static str],
+    about: &'static str,
+}
+
+impl Definition {
+    /// What it says.
+    #[must_use]
+    pub fn about(&self) -> &'static str {
+        self.about.trim()
+    }
+
+    /// The name of its samples.
+    #[must_use]
+    pub fn sample_name(&self) -> String {
+        match self.kind {
+            Kind::Counter => format!("{}_total", self.name),
+            Kind::Gauge => self.name.to_owned(),
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $about:literal])+ $constant:ident = $kind:ident $name:literal [$($label:literal),*];)+) => {
+        $(
+            $(#[doc = $about])+
+            pub const $constant: Definition = Definition {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                about: concat!($($about),+),
+            };
+        )+
+
+        /// Every metric, in the order of the page.
+        pub const DEFINITIONS: &[Definition] = &[$($constant),+];
+    };
+}
+
+metrics! {
+    /// 1; the version of the program is a label.
+    BUILD = Gauge "datamesh_build_info" ["version"];
+    /// Seconds since the node started.
+    UPTIME_SECONDS = Gauge "datamesh_uptime_seconds" [];
+
+    /// Bytes of messages, requests and answers, since the process started.
+    NETWORK_BYTES = Counter "datamesh_network_bytes" ["direction"];
+    /// Bytes of messages a second, over the last ten seconds.
+    NETWORK_RATE = Gauge "datamesh_network_rate_bytes_per_second" ["direction"];
+    /// The highest of those rates so far.
+    NETWORK_BEST_RATE = Gauge "datamesh_network_best_rate_bytes_per_second" ["direction"];
+    /// Bytes a second that may be moved; absent where there is no limit.
+    NETWORK_RATE_LIMIT = Gauge "datamesh_network_rate_limit_bytes_per_second" ["direction"];
+    /// The rate over the limit; where there is none, over the best rate so far.
+    NETWORK_UTILIZATION = Gauge "datamesh_network_utilization_ratio" ["direction"];
+    /// Calls to other nodes: `answered` or `unanswered`.
+    NETWORK_CALLS = Counter "datamesh_network_calls" ["outcome"];
+    /// Requests of others: `answered`, or `refused` because too many were being answered.
+    NETWORK_REQUESTS = Counter "datamesh_network_requests" ["outcome"];
+    /// Dials that reached nobody.
+    NETWORK_DIALS_UNANSWERED = Counter "datamesh_network_dials_unanswered" [];
+    /// Connections established, by either side.
+    NETWORK_CONNECTIONS = Counter "datamesh_network_connections_established" [];
+    /// Times a peer broke the protocol.
+    NETWORK_VIOLATIONS = Counter "datamesh_network_violations" [];
+    /// Times a peer was denied.
+    NETWORK_DENIALS = Counter "datamesh_network_denials" [];
+    /// Node records that were news.
+    NETWORK_RECORDS = Counter "datamesh_network_records_learned" [];
+    /// Nodes known, the own one included.
+    NODES_KNOWN = Gauge "datamesh_nodes_known" [];
+
+    /// Requests that the node answered: `answered` or `refused`.
+    REQUESTS = Counter "datamesh_requests" ["request", "outcome"];
+    /// Bytes of items that others sent to the node (`received`) or got from it (`sent`).
+    REQUEST_BYTES = Counter "datamesh_request_item_bytes" ["direction"];
+    /// Items that the node holds.
+    STORE_ITEMS = Gauge "datamesh_store_items" [];
+    /// Bytes that its items take.
+    STORE_USED_BYTES = Gauge "datamesh_store_used_bytes" [];
+    /// Bytes that it offers.
+    STORE_CAPACITY_BYTES = Gauge "datamesh_store_capacity_bytes" [];
+    /// 1 if it takes no more items because it is full, else 0.
+    STORE_FULL = Gauge "datamesh_store_full" [];
+
+    /// Bytes of items that puts, gets and repairs sent to nodes or received from them.
+    ITEM_BYTES = Counter "datamesh_item_bytes" ["direction"];
+    /// Items that puts, gets and repairs asked of nodes: `succeeded` or `failed`.
+    ITEM_TRANSFERS = Counter "datamesh_item_transfers" ["outcome"];
+    /// The share of those that succeeded.
+    ITEM_SUCCESS = Gauge "datamesh_item_success_ratio" [];
+    /// Bytes of items that were sent to a peer or received from it.
+    PEER_BYTES = Counter "datamesh_peer_item_bytes" ["peer", "direction"];
+    /// Items asked of a peer: `succeeded` or `failed`.
+    PEER_TRANSFERS = Counter "datamesh_peer_item_transfers" ["peer", "outcome"];
+    /// How far a peer can be relied on, 0 to 1: (succeeded + 1) / (succeeded + failed + 1) unless something better is known.
+    PEER_RELIABILITY = Gauge "datamesh_peer_reliability_ratio" ["peer"];
+    /// Bytes a second that a peer was last seen to move; absent where nothing was measured.
+    PEER_RATE = Gauge "datamesh_peer_rate_bytes_per_second" ["peer"];
+    /// Seconds that a peer takes to answer, without the time that bytes take; absent where nothing was measured.
+    PEER_LATENCY = Gauge "datamesh_peer_latency_seconds" ["peer"];
+
+    /// Look-ups in the cache: `hit` or `miss`.
+    CACHE_LOOKUPS = Counter "datamesh_cache_lookups" ["outcome"];
+    /// The share of look-ups that were hits.
+    CACHE_HIT_RATIO = Gauge "datamesh_cache_hit_ratio" [];
+    /// Bytes that were found in the cache and so never moved.
+    CACHE_HIT_BYTES = Counter "datamesh_cache_hit_bytes" [];
+    /// What the cache was offered: `admitted`, `declined` because it was asked for once only, or `dropped` because too much was
+    /// waiting to be written.
+    CACHE_OFFERS = Counter "datamesh_cache_offers" ["outcome"];
+    /// Entries that left the cache: `evicted` for room, `expired` unused, or `rotten`.
+    CACHE_REMOVALS = Counter "datamesh_cache_removals" ["reason"];
+    /// Bytes that the cache takes on disk.
+    CACHE_BYTES = Gauge "datamesh_cache_used_bytes" [];
+    /// Bytes that it may take.
+    CACHE_CAPACITY_BYTES = Gauge "datamesh_cache_capacity_bytes" [];
+    /// Entries of the cache.
+    CACHE_ENTRIES = Gauge "datamesh_cache_entries" [];
+
+    /// Objects in the catalog.
+    CATALOG_OBJECTS = Gauge "datamesh_catalog_objects" [];
+    /// Their bytes of plaintext.
+    CATALOG_PLAINTEXT_BYTES = Gauge "datamesh_catalog_plaintext_bytes" [];
+    /// Bytes that they take on nodes, all copies together.
+    CATALOG_STORED_BYTES = Gauge "datamesh_catalog_stored_bytes" [];
+    /// Bytes of plaintext for each byte of them without redundancy: what compression and deduplication saved, less manifests.
+    CATALOG_COMPRESSION_RATIO = Gauge "datamesh_catalog_compression_ratio" [];
+    /// Bytes stored for each byte of them without redundancy.
+    CATALOG_REDUNDANCY_RATIO = Gauge "datamesh_catalog_redundancy_ratio" [];
+}
