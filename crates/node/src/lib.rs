@@ -3,6 +3,7 @@
 pub mod assemble;
 pub mod files;
 pub mod home;
+pub mod journals;
 pub mod keyring;
 pub mod local;
 pub mod measure;
