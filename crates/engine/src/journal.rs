@@ -1,4 +1,4 @@
-//! The journal of a put: what was acknowledged of it, so that a later run goes on from there.
+//! The journal of a put: what was acknowledged, so that a later run goes on from there.
 //!
 //! Its first record says what the put is; it is durable before anything is stored, so that whatever a dead run left behind
 //! can be released. Then one record per acknowledged stripe, in the order of the source. All but the head's first half is

@@ -107,7 +107,7 @@ impl Journals {
         let command = &identity.command.to_hex()[..32];
         for name in self.names()?.into_iter().filter(|name| name.starts_with(command)) {
             let Some(mut file) = self.claim(&name)? else { continue };
-            match file.next()? {
+            match file.read()? {
                 // Nothing was begun.
                 None => file.remove()?,
                 Some(state) if state == identity.state.as_bytes().as_slice() => {
@@ -199,10 +199,10 @@ impl Journals {
 
 /// What was begun, if anything was: the record behind the first.
 fn begun(file: &mut JournalFile) -> io::Result<Option<Begun>> {
-    if file.next()?.is_none() {
+    if file.read()?.is_none() {
         return Ok(None);
     }
-    let head = file.next()?;
+    let head = file.read()?;
     head.map(|head| Begun::parse(&head).map_err(io::Error::other)).transpose()
 }
 
@@ -256,7 +256,7 @@ impl PutJournal {
 
 impl Journal for PutJournal {
     fn next(&self) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
-        self.blocking(|journal| journal.file().next()).boxed()
+        self.blocking(|journal| journal.file().read()).boxed()
     }
 
     fn commit(&self, records: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {

@@ -98,7 +98,7 @@ impl JournalFile {
     ///
     /// # Errors
     /// When the disk says so.
-    pub fn next(&mut self) -> io::Result<Option<Bytes>> {
+    pub fn read(&mut self) -> io::Result<Option<Bytes>> {
         let Some(open) = &self.open else { return Ok(None) };
         let size = open.file.size()?;
         let begin = self.position.offset + wide(HEAD_SIZE);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     fn rest(journal: &mut JournalFile) -> Vec<Bytes> {
-        std::iter::from_fn(|| journal.next().expect("readable")).collect()
+        std::iter::from_fn(|| journal.read().expect("readable")).collect()
     }
 
     fn records(numbers: std::ops::Range<u8>) -> Vec<Bytes> {
@@ -260,7 +260,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("inner/journal");
         let mut journal = JournalFile::new(Arc::new(Files), path.clone());
-        assert_eq!(journal.next().expect("readable"), None);
+        assert_eq!(journal.read().expect("readable"), None);
         assert!(!path.exists(), "it is made with its first record");
         journal.append(&records(0..3)).expect("writable");
         journal.sync().expect("syncs");
@@ -320,7 +320,7 @@ mod tests {
         journal.append(&records(0..4)).expect("writable");
         drop(journal);
         let mut journal = open(&path);
-        journal.next().expect("readable");
+        journal.read().expect("readable");
         let place = journal.position();
         rest(&mut journal);
         journal.return_to(place);

@@ -214,7 +214,7 @@ impl Writing {
     /// there is nothing to go on with.
     fn read(partial: &Path, mut journal: JournalFile) -> io::Result<Result<Self, JournalFile>> {
         let start = journal.position();
-        let Some(_cover) = journal.next()? else { return Ok(Err(journal)) };
+        let Some(_cover) = journal.read()? else { return Ok(Err(journal)) };
         let Some(file) = open_own(partial)? else {
             journal.return_to(start);
             return Ok(Err(journal));
@@ -222,7 +222,7 @@ impl Writing {
         let mut good = (journal.position(), 0, blake3::Hasher::new());
         let mut hasher = blake3::Hasher::new();
         let mut reader = io::BufReader::with_capacity(STEP, &file);
-        while let Some((end, digest)) = journal.next()?.as_deref().and_then(parse_record) {
+        while let Some((end, digest)) = journal.read()?.as_deref().and_then(parse_record) {
             let Some(size) = end.checked_sub(good.1) else { break };
             let read = io::copy(&mut (&mut reader).take(size), &mut hasher)?;
             if read < size || hasher.finalize().as_bytes() != &digest {
@@ -290,7 +290,7 @@ fn clear_old(journals: &Path) -> io::Result<()> {
         if modified.elapsed().is_ok_and(|age| age > KEPT_FOR)
             && let Ok(mut journal) = JournalFile::open(Arc::new(Files), entry.path())
         {
-            let cover = journal.next()?;
+            let cover = journal.read()?;
             let partial = cover.as_deref().map(|path| Path::new(OsStr::from_bytes(path)));
             if let Some(partial) =
                 partial.filter(|partial| open_own(partial).is_ok_and(|file| file.is_some()))
