@@ -106,8 +106,14 @@ fn a_put_killed_at_any_moment_goes_on_and_sends_no_more_than_a_window_again() {
             delete(&mesh, &done);
             continue;
         }
+        // Killed after it was through, it goes on with nothing and tells the same.
+        let listed = json(&mesh.client, &["list"]);
         let has_begun = journals(&mesh).iter().any(|journal| has_stripes(journal));
         let done = json(&mesh.client, &["put", file]).remove(0);
+        if let Some(listed) = listed.first() {
+            assert_eq!(field(listed, "object"), field(&done, "object"), "it was put twice");
+            assert_eq!(number(&done, "sent_size"), 0, "{done}");
+        }
         begun += u64::from(has_begun);
         resumed += u64::from(has_begun && number(&done, "stripes_resumed") > 0);
         let again = used(&mesh).saturating_sub(before + number(&done, "stored_size"));

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use datamesh_codec::keys::Identity;
+use datamesh_core::id::OwnerId;
+use datamesh_core::lease::LeaseTag;
 use datamesh_core::time::Timestamp;
 use datamesh_engine::journal::Begun;
 use datamesh_engine::progress::Unobserved;
@@ -158,9 +160,10 @@ impl Journals {
             };
             let expired = begun.created < oldest;
             let Some(owner) = owners.iter().find(|owner| owner.owner() == begun.owner) else { continue };
-            if acknowledged(&begun) {
-                file.remove()?;
-            } else if expired || name.starts_with(LEFT) {
+            if !expired && !name.starts_with(LEFT) {
+                continue;
+            }
+            if !acknowledged(&begun) {
                 let observer = Arc::new(Unobserved);
                 let told = in_time(release(&client.world, client.transfer, observer, owner, begun.tag));
                 let all_told = told.await.is_some_and(|released| released.failures.is_empty());
@@ -169,11 +172,25 @@ impl Journals {
                     cleared.pending_count += 1;
                     break;
                 }
-                file.remove()?;
                 cleared.released_count += 1;
             }
+            file.remove()?;
         }
         Ok(cleared)
+    }
+
+    /// Removes the journal of a put that was released.
+    ///
+    /// # Errors
+    /// When the disk says so.
+    pub fn forget(&self, owner: OwnerId, tag: LeaseTag) -> io::Result<()> {
+        for name in self.names()? {
+            let Some(mut file) = self.claim(&name)? else { continue };
+            if begun(&mut file)?.is_some_and(|begun| begun.owner == owner && begun.tag == tag) {
+                file.remove()?;
+            }
+        }
+        Ok(())
     }
 
     /// A journal that nobody uses and that is there.

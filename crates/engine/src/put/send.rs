@@ -68,6 +68,8 @@ impl Putting<'_> {
         let whole = wholeness(&placement, self.transfer.topology(), replicated) == Wholeness::Whole;
         let wholeness = if whole { Wholeness::Whole } else { Wholeness::Degraded };
         let sent_size = sent_size(&placement, block_size, reused_size);
+        // What an earlier run of this very put has sent is no saving.
+        let reused_size = if self.run == Run::Resumed { 0 } else { reused_size };
         Ok(Stored { size, reused_size, sent_size, wholeness })
     }
 
