@@ -399,11 +399,12 @@ pub(super) fn settle(partial: &Path, path: &Path, existing: Existing) -> io::Res
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use bytes::Bytes;
     use datamesh_engine::world::Sink;
 
-    use super::{Existing, FileSink};
+    use super::{Existing, FileSink, Resumption};
 
     #[tokio::test]
     async fn the_final_name_appears_only_when_the_file_is_whole() {
@@ -421,6 +422,79 @@ mod tests {
         assert_eq!(fs::read(&path).expect("readable"), b"whole");
         assert!(FileSink::create(&path, Existing::Keep).is_err());
         assert!(FileSink::create(&path, Existing::Replace).is_ok());
+    }
+
+    fn resumption(directory: &Path, content: &str) -> Resumption {
+        Resumption { journals: directory.join("journals"), content: content.into() }
+    }
+
+    /// Writes five chunks, of 1000 bytes each, and is broken off; then tells how many bytes a second run finds.
+    async fn found(directory: &Path, content: &str, damage: impl FnOnce(&Path)) -> u64 {
+        let out = directory.join("out");
+        let mut sink = resume(directory, content).await;
+        for number in 0..5 {
+            sink.write(vec![number; 1000].into()).await.expect("writable");
+        }
+        drop(sink);
+        let mut entries =
+            fs::read_dir(directory).expect("listable").map(|entry| entry.expect("an entry").path());
+        let partial = entries.find(|path| path.is_file()).expect("the partial file is kept");
+        damage(&partial);
+        let mut sink = resume(directory, content).await;
+        let (written, _) = sink.written().expect("nothing failed");
+        for at in (written..5000).step_by(1000) {
+            sink.write(vec![u8::try_from(at / 1000).expect("small"); 1000].into()).await.expect("writable");
+        }
+        let whole: Vec<u8> = (0..5).flat_map(|number| [number; 1000]).collect();
+        assert_eq!(sink.written(), Some((5000, *blake3::hash(&whole).as_bytes())));
+        sink.finish().await.expect("it can be finished");
+        assert_eq!(fs::read(&out).expect("readable"), whole);
+        fs::remove_file(&out).expect("removable");
+        assert_eq!(fs::read_dir(directory.join("journals")).expect("listable").count(), 0);
+        written
+    }
+
+    async fn resume(directory: &Path, content: &str) -> FileSink {
+        let out = directory.join("out");
+        FileSink::resume(&out, Existing::Keep, resumption(directory, content)).await.expect("it begins")
+    }
+
+    #[tokio::test]
+    async fn what_is_right_of_a_partial_file_is_gone_on_with_and_nothing_else() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let with = |damage: fn(&mut Vec<u8>)| {
+            move |partial: &Path| {
+                let mut bytes = fs::read(partial).expect("readable");
+                damage(&mut bytes);
+                fs::write(partial, bytes).expect("written");
+            }
+        };
+        let folder = directory.path();
+        assert_eq!(found(folder, "a", |_| {}).await, 5000);
+        assert_eq!(found(folder, "a", with(|bytes| bytes.truncate(3999))).await, 3000);
+        assert_eq!(found(folder, "a", with(|bytes| bytes.push(1))).await, 5000);
+        assert_eq!(found(folder, "a", with(|bytes| bytes[2500] = 9)).await, 2000);
+        assert_eq!(found(folder, "a", with(|bytes| bytes[0] = 9)).await, 0);
+        assert_eq!(found(folder, "a", |partial| fs::remove_file(partial).expect("removable")).await, 0);
+        let linked = |partial: &Path| {
+            fs::rename(partial, partial.with_file_name("elsewhere")).expect("renamed");
+            std::os::unix::fs::symlink("elsewhere", partial).expect("linked");
+        };
+        assert_eq!(found(folder, "a", linked).await, 0, "a link is not followed");
+    }
+
+    #[tokio::test]
+    async fn another_content_and_a_second_process_begin_their_own() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut first = resume(directory.path(), "a").await;
+        first.write(Bytes::from_static(b"bytes")).await.expect("writable");
+        let second = resume(directory.path(), "a").await;
+        assert_eq!(second.written().expect("nothing failed").0, 0);
+        drop((first, second));
+        assert_eq!(resume(directory.path(), "b").await.written().expect("nothing failed").0, 0);
+        assert_eq!(resume(directory.path(), "a").await.written().expect("nothing failed").0, 5);
+        resume(directory.path(), "a").await.discard();
+        assert_eq!(resume(directory.path(), "a").await.written().expect("nothing failed").0, 0);
     }
 
     #[test]
