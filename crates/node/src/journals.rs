@@ -16,7 +16,7 @@ use datamesh_codec::keys::Identity;
 use datamesh_core::id::OwnerId;
 use datamesh_core::lease::LeaseTag;
 use datamesh_core::time::Timestamp;
-use datamesh_engine::journal::Begun;
+use datamesh_engine::journal::{Begun, JournalError};
 use datamesh_engine::progress::Unobserved;
 use datamesh_engine::release::release;
 use datamesh_engine::world::{Entropy, Journal};
@@ -154,9 +154,17 @@ impl Journals {
         let mut cleared = Cleared::default();
         for name in self.names()? {
             let Some(mut file) = self.claim(&name)? else { continue };
-            let Some(begun) = begun(&mut file)? else {
-                file.remove()?;
-                continue;
+            let begun = match begun(&mut file)? {
+                None => {
+                    file.remove()?;
+                    continue;
+                }
+                Some(Err(error)) => {
+                    // A later version's, perhaps: it hinders no other put.
+                    tracing::warn!(%error, journal = name, "the journal of a put can't be read");
+                    continue;
+                }
+                Some(Ok(begun)) => begun,
             };
             let expired = begun.created < oldest;
             let Some(owner) = owners.iter().find(|owner| owner.owner() == begun.owner) else { continue };
@@ -186,7 +194,9 @@ impl Journals {
     pub fn forget(&self, owner: OwnerId, tag: LeaseTag) -> io::Result<()> {
         for name in self.names()? {
             let Some(mut file) = self.claim(&name)? else { continue };
-            if begun(&mut file)?.is_some_and(|begun| begun.owner == owner && begun.tag == tag) {
+            if let Some(Ok(begun)) = begun(&mut file)?
+                && (begun.owner, begun.tag) == (owner, tag)
+            {
                 file.remove()?;
             }
         }
@@ -215,12 +225,11 @@ impl Journals {
 }
 
 /// What was begun, if anything was: the record behind the first.
-fn begun(file: &mut JournalFile) -> io::Result<Option<Begun>> {
+fn begun(file: &mut JournalFile) -> io::Result<Option<Result<Begun, JournalError>>> {
     if file.read()?.is_none() {
         return Ok(None);
     }
-    let head = file.read()?;
-    head.map(|head| Begun::parse(&head).map_err(io::Error::other)).transpose()
+    Ok(file.read()?.map(|head| Begun::parse(&head)))
 }
 
 async fn in_time<T>(doing: impl Future<Output = T>) -> Option<T> {
