@@ -22,6 +22,7 @@ cargo xtask COMMAND
   test            everything that must pass before a change lands, up to the first failure
   architecture    only the checks that the crates are as ARCHITECTURE.md and the other pages say
   acceptance      the long form of the tests of whole meshes, built for release
+  breaks          of these, transfers that are killed and gone on with, and second versions of objects
   bench-transfer  measures transfers beside iperf3; `cargo xtask bench-transfer --help` says more
   help            this text
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ["architecture"] => run::run(&[Step::call("architecture", architecture)], &repository()),
         ["acceptance"] => run::run(&acceptance_steps(), &repository()),
         ["bench-transfer", ref rest @ ..] => return bench_transfer(rest),
+        ["breaks"] => run::run(&breaks_steps(), &repository()),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             true
@@ -97,6 +99,23 @@ fn acceptance_steps() -> Vec<Step> {
             &[("DATAMESH_TEST_SCALE", "full")],
         ),
     ]
+}
+
+fn breaks_steps() -> Vec<Step> {
+    let test = &[
+        "test",
+        "--locked",
+        "--release",
+        "--package",
+        "datamesh",
+        "--test",
+        "resume",
+        "--test",
+        "kills",
+        "--",
+        "--show-output",
+    ];
+    vec![Step::call("prerequisites", needs::provide), Step::cargo(test, &[("DATAMESH_TEST_SCALE", "full")])]
 }
 
 fn architecture() -> Result<(), String> {

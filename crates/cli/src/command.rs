@@ -25,6 +25,8 @@ mod put;
 mod stats;
 mod up;
 
+use std::path::Path;
+
 use crate::args::Command;
 use crate::context::Context;
 use crate::ui::Ui;
@@ -46,6 +48,18 @@ pub const fn stopping(command: &Command) -> Stopping {
     match command {
         Command::Bootstrap(_) | Command::Service(_) | Command::Up(_) => Stopping::Asked,
         _ => Stopping::Dropped,
+    }
+}
+
+/// What somebody who has stopped this command can do.
+#[must_use]
+pub fn after_interrupt(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Put(_) => Some("the same command goes on from where it stopped, unless it reads a pipe"),
+        Command::Get(args) if args.out.as_deref() != Some(Path::new("-")) => {
+            Some("the same command goes on from where it stopped, unless it writes a folder")
+        }
+        _ => None,
     }
 }
 

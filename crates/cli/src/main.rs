@@ -57,7 +57,10 @@ async fn run(arguments: &Args, ui: &Ui) -> Result<(), CommandError> {
         Stopping::Asked => command.await,
         Stopping::Dropped => tokio::select! {
             ended = command => ended,
-            () = interrupt.wait() => Err(CommandError::interrupted()),
+            () = interrupt.wait() => {
+                let hint = command::after_interrupt(&arguments.command);
+                Err(hint.into_iter().fold(CommandError::interrupted(), CommandError::hint))
+            }
         },
     }
 }

@@ -129,6 +129,8 @@ fn an_interrupted_get_leaves_nothing_under_the_final_name() {
     match output.status.code() {
         Some(130) => {
             assert!(!out.exists(), "a half file lies under the final name");
+            json(&home, &["get", field(&put, "object"), out.to_str().expect("UTF-8")]);
+            assert!(support::same_bytes(&file, &out));
             assert!(!is_under_way(directory.path()), "the partial file is left behind");
         }
         code => {

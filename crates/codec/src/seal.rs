@@ -20,6 +20,9 @@ use crate::seal::aead::{Key, NONCE_SIZE, NONCE_ZERO, TAG_SIZE};
 
 pub(crate) mod aead;
 pub(crate) mod block;
+mod record;
+
+pub use record::RecordSeal;
 
 const CHUNK_CONTEXT: &str = "datamesh 2026 chunk key v1";
 const PLACED_DOMAIN: &[u8; 29] = b"datamesh 2026 placed chunk v1";

@@ -91,3 +91,6 @@ pub const NODE_RECORD_AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
 pub const SEGMENT_SIZE_MAX: u64 = 256 * MIB as u64;
 /// Most leases one item may be kept under.
 pub const ITEM_LEASES_MAX: usize = 1024;
+
+/// Longest record of a journal, bytes.
+pub const JOURNAL_RECORD_SIZE_MAX: usize = 64 * KIB;

@@ -34,4 +34,20 @@ pub struct Entry {
     pub network: String,
     /// How it was acknowledged.
     pub acknowledged: Wholeness,
+    /// What compression and deduplication have saved; not known of what earlier versions have put.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savings: Option<Savings>,
+}
+
+/// What compression and deduplication have saved of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Savings {
+    /// Bytes that its chunks take once they are packed and sealed.
+    pub packed_size: u64,
+    /// Of the bytes stored for it, those that nodes had already.
+    pub reused_size: u64,
+    /// Stripes.
+    pub stripe_count: u64,
+    /// Of these, those that nodes had already.
+    pub reused_count: u64,
 }

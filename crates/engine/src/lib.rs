@@ -7,6 +7,7 @@ mod cached;
 pub mod catalog;
 pub mod get;
 pub mod health;
+pub mod journal;
 pub mod place;
 pub mod progress;
 pub mod put;

@@ -11,6 +11,21 @@ use crate::world::{Source, World};
 /// Bytes asked of the source at once.
 const READ_SIZE: usize = 1 << 20;
 
+/// One chunk of a source.
+#[derive(Clone)]
+pub(crate) struct Chunk {
+    pub(crate) bytes: Bytes,
+    /// The BLAKE3 hash of all of the source up to the end of this chunk.
+    pub(crate) digest_to_here: [u8; ID_SIZE],
+}
+
+impl Chunk {
+    /// The only chunk of a source without bytes.
+    pub(crate) fn empty() -> Self {
+        Self { bytes: Bytes::new(), digest_to_here: *blake3::hash(b"").as_bytes() }
+    }
+}
+
 /// The chunks of a source, in order.
 pub(crate) struct Chunks<'a> {
     world: &'a World,
@@ -29,7 +44,7 @@ impl<'a> Chunks<'a> {
     }
 
     /// The next chunk; `None` after the last.
-    pub(crate) async fn next(&mut self) -> io::Result<Option<Bytes>> {
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Chunk>> {
         self.fill().await?;
         if self.buffer.is_empty() {
             return Ok(None);
@@ -42,11 +57,12 @@ impl<'a> Chunks<'a> {
                 chunker.next_size(&buffer, rest).expect("the buffer is full or holds all that is left");
             let chunk = buffer.split_to(size).freeze();
             hasher.update(&chunk);
-            (chunk, buffer, hasher)
+            let digest_to_here = *hasher.finalize().as_bytes();
+            (Chunk { bytes: chunk, digest_to_here }, buffer, hasher)
         };
         let (chunk, buffer, hasher) = self.world.compute.output(cut).await;
         (self.buffer, self.hasher) = (buffer, hasher);
-        self.size += u64::try_from(chunk.len()).expect("a chunk is small");
+        self.size += u64::try_from(chunk.bytes.len()).expect("a chunk is small");
         Ok(Some(chunk))
     }
 

@@ -276,6 +276,28 @@ pub trait Sink: Send {
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>>;
 }
 
+/// Keeps records of something long that may be broken off, where a crash of this machine can't take them, so that a later
+/// run can go on from there.
+pub trait Journal: Send + Sync {
+    /// The next record of earlier runs, in order; `None` behind the last one that is whole.
+    ///
+    /// # Errors
+    /// When the records can't be read.
+    ///
+    /// # Cancel safety
+    /// The record may be passed over when dropped.
+    fn next(&self) -> BoxFuture<'_, io::Result<Option<Bytes>>>;
+
+    /// Adds records behind those of earlier runs, all of which have been read. Done when a power cut can't take them back.
+    ///
+    /// # Errors
+    /// When they can't be written or synced.
+    ///
+    /// # Cancel safety
+    /// When dropped, the first of the records may be kept, or all, or none.
+    fn commit(&self, records: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>>;
+}
+
 impl dyn Compute {
     /// Runs a job and returns what it returns.
     ///

@@ -5,6 +5,7 @@ mod partial;
 
 use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -16,7 +17,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub use self::folder::{FolderSink, FolderSource};
-pub use self::partial::{Existing, FileSink};
+pub use self::partial::{Existing, FileSink, Resumption};
 
 /// Bytes that are read or written at once.
 const STEP: usize = 1 << 20;
@@ -40,6 +41,19 @@ impl Stamp {
     fn of(metadata: &Metadata) -> Self {
         Self { size: metadata.len(), modified: metadata.modified().ok() }
     }
+}
+
+/// What tells one state of a file from another over several runs: which file it is, how long, and when it changed. For what
+/// is no file on a disk it is the same at all times.
+#[must_use]
+pub fn state(metadata: &Metadata) -> Vec<u8> {
+    if !metadata.is_file() {
+        return Vec::new();
+    }
+    let numbers = [metadata.dev(), metadata.ino(), metadata.size()];
+    let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
+    let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
+    bytes.chain(times.iter().flat_map(|time| time.to_le_bytes())).collect()
 }
 
 impl FileSource {

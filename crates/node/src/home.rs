@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use datamesh_store::catalog::Catalog;
 use zeroize::Zeroizing;
 
+use crate::journals::Journals;
 use crate::scores::Scores;
 use crate::settings::StorageSettings;
 
@@ -139,6 +140,18 @@ impl Home {
     #[must_use]
     pub fn catalog(&self) -> Catalog {
         Catalog::at(self.root.join("catalog"))
+    }
+
+    /// The journals of puts into this mesh that are under way or were broken off.
+    #[must_use]
+    pub fn journals(&self, mesh: &str) -> Journals {
+        Journals::at(self.root.join("journals").join(mesh))
+    }
+
+    /// The journals of gets that are under way or were broken off.
+    #[must_use]
+    pub fn get_journals_path(&self) -> PathBuf {
+        self.root.join("journals-of-gets")
     }
 
     /// The meshes that were joined.

@@ -5,6 +5,7 @@ mod cached_items;
 pub mod discard;
 pub mod files;
 pub mod home;
+pub mod journals;
 pub mod keyring;
 pub mod local;
 pub mod measure;

@@ -162,6 +162,8 @@ settings! {
         chunking: ChunkingChoice = "auto",
         /// How chunks are compressed, each only when it pays.
         compression: Compression = "zstd:1",
+        /// How long a put that was broken off can be gone on with; the next put then releases what it had stored.
+        resume_for: Period = "7days",
     }
     /// How shards move.
     transfer: TransferSettings {

@@ -254,6 +254,16 @@ impl SimDisk {
 }
 
 impl State {
+    /// Makes an empty file under a name that is free.
+    fn make(&mut self, path: &Path) -> u64 {
+        let file = self.next_file;
+        self.next_file += 1;
+        self.files.insert(file, FileState::default());
+        self.names.insert(path.to_owned(), file);
+        self.name_changes.push((path.to_owned(), Some(file)));
+        file
+    }
+
     fn powered(&self) -> io::Result<()> {
         if self.powered { Ok(()) } else { Err(io::Error::other("the power is cut")) }
     }
@@ -368,11 +378,7 @@ impl Disk for SimDisk {
         if state.names.contains_key(path) {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        let file = state.next_file;
-        state.next_file += 1;
-        state.files.insert(file, FileState::default());
-        state.names.insert(path.to_owned(), file);
-        state.name_changes.push((path.to_owned(), Some(file)));
+        let file = state.make(path);
         state.operate()?;
         drop(state);
         Ok(self.open_file(file))
@@ -425,6 +431,9 @@ impl Disk for SimDisk {
         state.powered()?;
         if !state.locked.insert(path.to_owned()) {
             return Err(ErrorKind::WouldBlock.into());
+        }
+        if !state.names.contains_key(path) {
+            state.make(path);
         }
         Ok(Box::new(Locked { disk: self.clone(), path: path.to_owned() }))
     }

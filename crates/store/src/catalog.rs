@@ -145,12 +145,13 @@ fn parse(object: [u8; 32], bytes: &[u8]) -> Result<Entry, CatalogError> {
 mod tests {
     use std::thread;
 
+    use datamesh_core::encode::{decode, encode};
     use datamesh_core::id::{ObjectId, OwnerId};
     use datamesh_core::lease::LeaseTag;
     use datamesh_core::manifest::Kind;
     use datamesh_core::scheme::{Chunking, Cipher, Compression, Mode, Redundancy, Scheme};
     use datamesh_core::time::Timestamp;
-    use datamesh_engine::catalog::Entry;
+    use datamesh_engine::catalog::{Entry, Savings};
     use datamesh_engine::place::Wholeness;
 
     use super::Catalog;
@@ -174,7 +175,56 @@ mod tests {
             tag: LeaseTag::from_bytes([2; 16]),
             network: "embedded".into(),
             acknowledged: Wholeness::Whole,
+            savings: Some(Savings { packed_size: 1, reused_size: 0, stripe_count: 1, reused_count: 0 }),
         }
+    }
+
+    /// An entry as the first version wrote it, without what later ones note besides.
+    #[test]
+    fn an_entry_of_the_first_version_is_read() {
+        #[derive(serde::Serialize)]
+        struct First {
+            object: ObjectId,
+            name: String,
+            kind: Kind,
+            size: u64,
+            stored_size: u64,
+            scheme: Scheme,
+            created: Timestamp,
+            owner: OwnerId,
+            tag: LeaseTag,
+            network: String,
+            acknowledged: Wholeness,
+        }
+        let Entry {
+            object,
+            name,
+            kind,
+            size,
+            stored_size,
+            scheme,
+            created,
+            owner,
+            tag,
+            network,
+            acknowledged,
+            ..
+        } = entry(1);
+        let first = First {
+            object,
+            name,
+            kind,
+            size,
+            stored_size,
+            scheme,
+            created,
+            owner,
+            tag,
+            network,
+            acknowledged,
+        };
+        let read: Entry = decode(&encode(&first)).expect("it is canonical");
+        assert_eq!(read, Entry { savings: None, ..entry(1) });
     }
 
     #[test]

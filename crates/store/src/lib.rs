@@ -9,6 +9,7 @@ pub mod catalog;
 mod compact;
 pub mod disk;
 mod index;
+pub mod journal;
 mod read;
 mod recover;
 mod segment;

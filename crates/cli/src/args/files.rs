@@ -49,6 +49,9 @@ pub struct PutArgs {
     /// Metadata; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub meta: Vec<Metadata>,
+    /// Start anew though the same put was broken off before, and release what it had stored
+    #[arg(long)]
+    pub restart: bool,
 }
 
 impl PutArgs {

@@ -10,8 +10,8 @@ macro_rules! examples {
 }
 
 examples! {
-    PUT = r#"{"object":"bafyr4i…","name":"file","size":1000,"stored_size":1536,"scheme":"4+2","mode":"sealed","stripe_count":1,"acknowledged":"whole","seconds":0.1}"#;
-    GET = r#"{"object":"bafyr4i…","name":"file","size":1000,"out":"file","seconds":0.1}"#;
+    PUT = r#"{"object":"bafyr4i…","name":"file","size":1000,"packed_size":1016,"stored_size":1536,"reused_size":0,"sent_size":1536,"scheme":"4+2","mode":"sealed","stripe_count":1,"stripes_reused":0,"stripes_resumed":0,"acknowledged":"whole","seconds":0.1}"#;
+    GET = r#"{"object":"bafyr4i…","name":"file","size":1000,"resumed_size":0,"out":"file","seconds":0.1}"#;
     ENTRY = r#"{"object":"bafyr4i…","name":"file","size":1000,"stored_size":1536,"mode":"sealed","scheme":"4+2","created":"2026-03-01T12:00:00Z","network":"embedded","acknowledged":"whole"}"#;
     STATS = r#"{"object_count":1,"degraded_count":0,"size":1000,"stored_size":1536,"overhead":1.5,"unique_size":1024,"redundancy":1.5,"compression":0.97,"objects_by_mode":{"sealed":1},"modes":[{"mode":"sealed","object_count":1,"size":1000,"stored_size":1536}],"networks":[{"network":"embedded","object_count":1,"size":1000,"stored_size":1536}],"cache":{"used":0,"capacity":10000000000,"hits":0,"misses":0,"hit_ratio":null}}"#;
     INFO = r#"{"object":"bafyr4i…","mode":"sealed","scheme":"4+2","score":1.0,"survives":"…","survives_domains":2,"stripe_count":1,"shards_found":6,"shards_expected":6,"replicas_found":3,"replicas_expected":3,"name":"file","kind":"file","media_type":"text/plain","metadata":{"key":"value"},"size":1000,"created":"2026-03-01T12:00:00Z","stripes":[{"index":0,"sealed_size":1016,"shards":[{"shard":"4bf5…","node":"12D3KooW…"}]}],"manifest":[{"block":"bafyr4i…","nodes":["12D3KooW…"]}]}"#;

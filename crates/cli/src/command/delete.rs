@@ -41,7 +41,8 @@ pub(super) async fn run(args: &DeleteArgs, context: &Context, ui: &Ui) -> Result
     }
     let client = &session.client;
     let released = release(&client.world, client.transfer, Arc::new(Unobserved), owner, entry.tag).await;
-    session.client.close().await;
+    let Session { client, mesh, .. } = session;
+    client.close().await;
     warn_of_failures(ui, &released.failures);
     if !released.failures.is_empty() {
         // The tag must be kept until every node has been told, or what they hold could never be released.
@@ -49,6 +50,9 @@ pub(super) async fn run(args: &DeleteArgs, context: &Context, ui: &Ui) -> Result
         let message = format!("{} nodes could not be told, and keep what they have", released.failures.len());
         return Err(CommandError::new(exit, message).hint("run it again when they are back"));
     }
+    // A put that was killed the moment it was through would go on with what is gone.
+    let forgotten = context.home().journals(&mesh).forget(entry.owner, entry.tag);
+    forgotten.map_err(|error| CommandError::io("the journals of puts can't be read", error))?;
     context.home().catalog().remove(entry.object)?;
     let fields = Fields::new()
         .field("deleted", entry.object)

@@ -7,6 +7,7 @@ use datamesh_core::scheme::Redundancy;
 use datamesh_core::wire::Refusal;
 use datamesh_engine::WalkError;
 use datamesh_engine::get::GetError;
+use datamesh_engine::journal::JournalError;
 use datamesh_engine::put::PutError;
 use datamesh_engine::repair::RepairError;
 use datamesh_engine::transfer::{Failure, GatherError};
@@ -53,7 +54,11 @@ impl From<PutError> for CommandError {
         match error {
             PutError::Source(source) => Self::io("the input can't be read", source),
             PutError::Recipients(_) | PutError::Details(_) => Self::from_error(Exit::Usage, error),
-            PutError::Manifest(_) => Self::from_error(Exit::Failed, error),
+            PutError::Manifest(_) | PutError::Changed => Self::from_error(Exit::Failed, error),
+            PutError::Journal(JournalError::Disk(ref source)) => Self::from_error(exit_of(source), error),
+            PutError::Journal(_) => {
+                Self::from_error(Exit::Failed, error).hint("datamesh put --restart begins anew")
+            }
             PutError::NotEnoughNodes { ref failures, .. } => {
                 let (exit, hint) = blame(failures);
                 Self::from_error(exit, error).hint(hint)

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use datamesh_core::id::ObjectId;
 use datamesh_core::manifest::{Details, Kind};
-use datamesh_engine::get::{DigestCheck, Reading};
-use datamesh_node::files::{Existing, FileSink, FolderSink, PipeSink};
+use datamesh_engine::get::{DigestCheck, GetError, Reading};
+use datamesh_node::files::{Existing, FileSink, FolderSink, PipeSink, Resumption};
 use serde::Serialize;
 
 use crate::args::{ByteRange, GetArgs};
@@ -24,6 +24,7 @@ struct GetView {
     object: String,
     name: String,
     size: u64,
+    resumed_size: u64,
     out: String,
     seconds: f64,
 }
@@ -55,14 +56,18 @@ async fn get(
     if out == Path::new("-") {
         let mut sink = PipeSink(tokio::io::stdout());
         return match reading.copy(range, check, &mut sink).await {
-            Err(datamesh_engine::get::GetError::Sink(error)) => Err(CommandError::output(error)),
+            Err(GetError::Sink(error)) => Err(CommandError::output(error)),
             copied => Ok(copied.map(|_| ())?),
         };
     }
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
-    let size = match (details.kind, &range) {
-        (Kind::Folder, None) => to_folder(&reading, check, &out, existing).await?,
-        _ => to_file(&reading, range, check, &out, existing).await?,
+    let (size, resumed_size) = match (details.kind, &range) {
+        (Kind::Folder, None) => (to_folder(&reading, check, &out, existing).await?, 0),
+        _ => {
+            let journals = context.home().get_journals_path();
+            let resumption = Resumption { journals, content: content(object, range.as_ref()) };
+            to_file(&reading, range, check, &out, existing, resumption, ui).await?
+        }
     };
     let elapsed = started.elapsed();
     let name = details.name.clone();
@@ -76,24 +81,58 @@ async fn get(
         object: object.to_string(),
         name,
         size,
+        resumed_size,
         out: out.display().to_string(),
         seconds: elapsed.as_secs_f64(),
     };
     ui.result(fields, view)
 }
 
+/// Writes what a partial file of an earlier run doesn't have yet. Says how many bytes the file has, and how many of them
+/// were there already.
 async fn to_file(
     reading: &Reading,
     range: Option<Range<u64>>,
     check: DigestCheck,
     out: &Path,
     existing: Existing,
-) -> Result<u64, CommandError> {
+    resumption: Resumption,
+    ui: &Ui,
+) -> Result<(u64, u64), CommandError> {
     let unwritable = |error| unwritable(out, error);
-    let mut sink = FileSink::create(out, existing).map_err(unwritable)?;
-    let size = reading.copy(range, check, &mut sink).await?;
+    let mut sink = FileSink::resume(out, existing, resumption).await.map_err(unwritable)?;
+    let (resumed_size, _) = sink.written().expect("nothing was written yet, so that nothing failed");
+    let details = reading.details();
+    let wanted = if resumed_size == 0 {
+        range
+    } else {
+        let whole = range.unwrap_or(0..details.size);
+        Some(whole.start + resumed_size..whole.end.min(details.size))
+    };
+    if resumed_size > 0 {
+        ui.note(format!("going on behind the {} that are there already", bytes(resumed_size)));
+    }
+    if wanted.as_ref().is_none_or(|wanted| resumed_size == 0 || !wanted.is_empty()) {
+        // The sink takes the digest of all it holds; the engine's would begin where this run does.
+        reading.copy(wanted, DigestCheck::Skip, &mut sink).await.inspect_err(|_| {
+            if sink.written().is_none_or(|(written, _)| written > 0) {
+                ui.note("what was got is kept: the same command goes on from there");
+            }
+        })?;
+    }
+    let (size, digest) = sink.written().expect("every write has succeeded");
+    if check == DigestCheck::Check && digest != details.digest {
+        sink.discard();
+        return Err(GetError::Digest.into());
+    }
     sink.finish().await.map_err(unwritable)?;
-    Ok(size)
+    Ok((size, resumed_size))
+}
+
+/// What is got, as one get is told from another by.
+fn content(object: ObjectId, range: Option<&Range<u64>>) -> Vec<u8> {
+    let bounds = range.map(|range| [range.start, range.end].map(u64::to_le_bytes).concat());
+    [&object.root().as_bytes()[..], &bounds.unwrap_or_default()].concat()
 }
 
 async fn to_folder(

@@ -1,25 +1,29 @@
 //! `put`: stores files and folders.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use datamesh_core::manifest::Kind;
 use datamesh_core::scheme::{Mode, Scheme};
-use datamesh_core::time::Epoch;
-use datamesh_engine::catalog::Entry;
+use datamesh_core::time::{Epoch, Timestamp};
+use datamesh_engine::catalog::{Entry, Savings};
+use datamesh_engine::journal::Begun;
 use datamesh_engine::place::Wholeness;
-use datamesh_engine::put::{Put, PutOrder, put};
+use datamesh_engine::put::{Put, PutError, PutOrder, put_with_journal};
 use datamesh_engine::world::Source;
-use datamesh_node::files::{FileSource, FolderSource, PipeSource};
+use datamesh_node::files::{FileSource, FolderSource, PipeSource, state};
+use datamesh_node::journals::{Cleared, Found, Journals, PutIdentity, PutJournal};
 use datamesh_node::keyring::Identity;
 use datamesh_node::scheme::scheme;
+use datamesh_node::settings::PutSettings;
 use serde::Serialize;
 
 use crate::args::PutArgs;
 use crate::command::CommandError;
 use crate::command::client::{Session, warn_of_failures};
-use crate::context::Context;
+use crate::context::{Context, now};
 use crate::exit::Exit;
 use crate::ui::{Fields, Ui, bytes, duration, rate};
 
@@ -29,12 +33,28 @@ struct PutView {
     object: String,
     name: String,
     size: u64,
+    packed_size: u64,
     stored_size: u64,
+    reused_size: u64,
+    sent_size: u64,
     scheme: String,
     mode: Mode,
     stripe_count: u64,
+    stripes_reused: u64,
+    stripes_resumed: u64,
     acknowledged: Wholeness,
     seconds: f64,
+}
+
+/// What all puts of a command have in common.
+struct Command<'a> {
+    args: &'a PutArgs,
+    context: &'a Context,
+    ui: &'a Ui,
+    session: &'a Session,
+    owner: Arc<Identity>,
+    scheme: Scheme,
+    journals: Journals,
 }
 
 /// An input that is open.
@@ -43,6 +63,8 @@ struct Input {
     kind: Kind,
     name: String,
     size: Option<u64>,
+    /// Where it lies and in which state it is; `None` for what can be read but once.
+    place: Option<(PathBuf, Vec<u8>)>,
 }
 
 pub(super) async fn run(args: &PutArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
@@ -50,59 +72,170 @@ pub(super) async fn run(args: &PutArgs, context: &Context, ui: &Ui) -> Result<()
         return Err(CommandError::new(Exit::Usage, "one name can't be given to several paths"));
     }
     let session = Session::open(context, args.overrides()).await?;
-    let owner = Arc::new(context.identity(ui)?);
-    let scheme = scheme(&session.settings.put, &session.client.world.peers.topology())?;
-    let mut outcome = Ok(());
-    for path in &args.paths {
-        outcome = put_one(args, path, context, ui, &session, &owner, scheme).await;
-        if outcome.is_err() {
-            break;
-        }
-    }
+    let outcome = put_all(args, context, ui, &session).await;
     session.client.close().await;
     outcome
 }
 
-async fn put_one(
-    args: &PutArgs,
-    path: &Path,
-    context: &Context,
-    ui: &Ui,
-    session: &Session,
-    owner: &Arc<Identity>,
-    scheme: Scheme,
-) -> Result<(), CommandError> {
-    let started = Instant::now();
-    let Input { mut source, kind, name, size } = open(args, path).await?;
-    let order = PutOrder {
-        scheme,
-        name: args.name.clone().unwrap_or(name),
-        kind,
-        media_type: args.media_type.clone(),
-        metadata: args.meta.iter().map(|meta| (meta.key.clone(), meta.value.clone())).collect(),
-        expected_size: size,
-        owner: Arc::clone(owner),
-        recipients: args.to.clone(),
-        until: Epoch::NEVER,
-    };
-    let client = &session.client;
-    let progress = Arc::new(ui.progress(&order.name));
-    let done = put(&client.world, client.transfer, progress, source.as_mut(), &order).await?;
-    let entry = entry(&done, &order, session);
-    context.home().catalog().insert(&entry)?;
-    warn_of_failures(ui, &done.failures);
-    show(ui, &done, &entry, started)
+async fn put_all(args: &PutArgs, context: &Context, ui: &Ui, session: &Session) -> Result<(), CommandError> {
+    let owner = Arc::new(context.identity(ui)?);
+    let scheme = scheme(&session.settings.put, &session.client.world.peers.topology())?;
+    let journals = context.home().journals(&session.mesh);
+    let command = Command { args, context, ui, session, owner, scheme, journals };
+    for path in &args.paths {
+        // Boxed, since a put makes a large future.
+        Box::pin(command.put(path)).await?;
+    }
+    // What this command itself had to give up is released now, if its nodes can be told.
+    command.clear().await
+}
+
+impl Command<'_> {
+    /// Puts one input; goes on with a put of it that was broken off.
+    async fn put(&self, path: &Path) -> Result<(), CommandError> {
+        self.clear().await?;
+        let started = Instant::now();
+        let mut order = self.order();
+        let mut restart = self.args.restart;
+        loop {
+            let Input { mut source, kind, name, size, place } = open(self.args, path).await?;
+            order.name = self.args.name.clone().unwrap_or(name);
+            (order.kind, order.expected_size) = (kind, size);
+            let again = place.is_some();
+            let journal = match place {
+                Some((path, state)) => self.journal(&order, &path, &state, restart).await?,
+                None => self.journals.pipe(),
+            };
+            let progress = Arc::new(self.ui.progress(&order.name));
+            let client = &self.session.client;
+            let source = source.as_mut();
+            let done =
+                put_with_journal(&client.world, client.transfer, progress, source, &order, &journal).await;
+            match done {
+                Ok(done) => {
+                    let entry = entry(&done, &order, self.session);
+                    self.context.home().catalog().insert(&entry)?;
+                    // The entry is durable: from now on it tells what is to be released.
+                    journal.remove().map_err(unwritable)?;
+                    warn_of_failures(self.ui, &done.failures);
+                    return show(self.ui, &done, &entry, started);
+                }
+                Err(PutError::Changed) if again && !restart => {
+                    self.begin_anew(path);
+                    journal.leave().map_err(unwritable)?;
+                    self.clear().await?;
+                    restart = true;
+                }
+                Err(error) => {
+                    if again && error.may_pass() {
+                        self.ui.note("what was stored is kept: the same command goes on from there");
+                    } else {
+                        journal.leave().map_err(unwritable)?;
+                        self.clear().await?;
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    fn order(&self) -> PutOrder {
+        PutOrder {
+            scheme: self.scheme,
+            name: String::new(),
+            kind: Kind::File,
+            media_type: self.args.media_type.clone(),
+            metadata: self.args.meta.iter().map(|meta| (meta.key.clone(), meta.value.clone())).collect(),
+            expected_size: None,
+            owner: Arc::clone(&self.owner),
+            recipients: self.args.to.clone(),
+            until: Epoch::NEVER,
+        }
+    }
+
+    /// The journal of the put of what lies at this path in this state.
+    async fn journal(
+        &self,
+        order: &PutOrder,
+        path: &Path,
+        state: &[u8],
+        restart: bool,
+    ) -> Result<PutJournal, CommandError> {
+        let PutSettings { mode, scheme, chunking, compression, .. } = &self.session.settings.put;
+        // Settings and not the scheme they came to: a mesh of another size does not make it another put.
+        let how = format!("{mode:?} {scheme:?} {chunking:?} {compression:?}");
+        let recipients = order.recipients.iter().map(ToString::to_string);
+        let what = format!("{:?} {:?} {:?}", order.kind, order.media_type, order.metadata);
+        let words: Vec<Vec<u8>> = [
+            path.as_os_str().as_encoded_bytes().to_vec(),
+            order.name.clone().into_bytes(),
+            order.owner.owner().as_bytes().to_vec(),
+            how.into_bytes(),
+            what.into_bytes(),
+        ]
+        .into_iter()
+        .chain(recipients.map(String::into_bytes))
+        .collect();
+        let identity = PutIdentity::new(words.iter().map(Vec::as_slice), state);
+        loop {
+            let (journal, why_left) = match self.journals.open(&identity).map_err(unwritable)? {
+                Found::New(journal) => return Ok(journal),
+                Found::Begun(journal) if !restart => {
+                    self.ui.note(format!("going on with the put of {} that was broken off", path.display()));
+                    return Ok(journal);
+                }
+                Found::Begun(journal) => (journal, None),
+                Found::Changed(journal) => (journal, Some(path)),
+            };
+            why_left.into_iter().for_each(|path| self.begin_anew(path));
+            journal.leave().map_err(unwritable)?;
+            self.clear().await?;
+        }
+    }
+
+    fn begin_anew(&self, path: &Path) {
+        let path = path.display();
+        self.ui.note(format!("{path} has changed since its put was broken off: it begins anew"));
+    }
+
+    /// Releases what puts have stored that nobody goes on with.
+    async fn clear(&self) -> Result<(), CommandError> {
+        let keep = u64::try_from(self.session.settings.put.resume_for.duration().as_millis());
+        let oldest = Timestamp::from_ms(now().as_ms().saturating_sub(keep.unwrap_or(u64::MAX)));
+        if self.journals.is_empty().map_err(unwritable)? {
+            return Ok(());
+        }
+        let entries = self.context.home().catalog().entries()?;
+        let tags: BTreeSet<_> = entries.iter().map(|entry| (entry.owner, entry.tag)).collect();
+        let readers = self.context.readers(self.ui)?;
+        let acknowledged = |begun: &Begun| tags.contains(&(begun.owner, begun.tag));
+        let client = &self.session.client;
+        let cleared = self.journals.clear(client, &readers, oldest, acknowledged).await;
+        let Cleared { released_count, pending_count } = cleared.map_err(unwritable)?;
+        if released_count > 0 {
+            self.ui.note(format!("released what {released_count} puts had stored that were not finished"));
+        }
+        if pending_count > 0 {
+            let what = "some nodes could not be told to release what an unfinished put had stored";
+            self.ui.note(format!("{what}; the next put tells them"));
+        }
+        Ok(())
+    }
+}
+
+fn unwritable(error: std::io::Error) -> CommandError {
+    CommandError::io("the journal of the put can't be read or written", error)
 }
 
 async fn open(args: &PutArgs, path: &Path) -> Result<Input, CommandError> {
     if path == Path::new("-") {
         let source = Box::new(PipeSource(tokio::io::stdin()));
-        return Ok(Input { source, kind: Kind::File, name: "stdin".to_owned(), size: None });
+        return Ok(Input { source, kind: Kind::File, name: "stdin".to_owned(), size: None, place: None });
     }
     let unreadable = |error| CommandError::io(format!("{} can't be read", path.display()), error);
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    let name = path.canonicalize().map_err(unreadable)?;
-    let name = name.file_name().map_or_else(|| "/".into(), |name| name.to_string_lossy());
+    let full = path.canonicalize().map_err(unreadable)?;
+    let name = full.file_name().map_or_else(|| "/".into(), |name| name.to_string_lossy());
     let name = name.into_owned();
     if metadata.is_dir() {
         if !args.recursive {
@@ -110,26 +243,30 @@ async fn open(args: &PutArgs, path: &Path) -> Result<Input, CommandError> {
             return Err(error.hint("datamesh put -r stores folders"));
         }
         let source = Box::new(FolderSource::open(path).map_err(unreadable)?);
-        return Ok(Input { source, kind: Kind::Folder, name, size: None });
+        let place = Some((full, state(&metadata)));
+        return Ok(Input { source, kind: Kind::Folder, name, size: None, place });
     }
+    let place = metadata.is_file().then(|| (full, state(&metadata)));
     let source = FileSource::open(path).await.map_err(unreadable)?;
     let size = source.size();
-    Ok(Input { source: Box::new(source), kind: Kind::File, name, size })
+    Ok(Input { source: Box::new(source), kind: Kind::File, name, size, place })
 }
 
 fn entry(done: &Put, order: &PutOrder, session: &Session) -> Entry {
+    let Put { packed_size, reused_size, stripe_count, reused_count, .. } = *done;
     Entry {
         object: done.object,
         name: order.name.clone(),
         kind: order.kind,
         size: done.size,
         stored_size: done.stored_size,
-        scheme: order.scheme,
+        scheme: done.scheme,
         created: done.created,
         owner: order.owner.owner(),
         tag: done.tag,
         network: session.mesh.clone(),
         acknowledged: done.acknowledged,
+        savings: Some(Savings { packed_size, reused_size, stripe_count, reused_count }),
     }
 }
 
@@ -146,10 +283,17 @@ fn show(ui: &Ui, done: &Put, entry: &Entry, started: Instant) -> Result<(), Comm
         }
         _ => "degraded: some shards found no failure domain of their own; repair completes it".to_owned(),
     };
+    let mut size = format!("{}, stored as {}", bytes(done.size), bytes(done.stored_size));
+    if done.reused_size > 0 {
+        size += &format!(", of which {} were there already", bytes(done.reused_size));
+    }
+    if done.resumed_count > 0 {
+        size += &format!(", of which {} were sent now", bytes(done.sent_size));
+    }
     let fields = Fields::new()
         .field("object", done.object)
         .field("name", &entry.name)
-        .field("size", format!("{}, stored as {}", bytes(done.size), bytes(done.stored_size)))
+        .field("size", size)
         .field("scheme", redundancy)
         .field("stored", acknowledged)
         .field("time", format!("{} ({})", duration(elapsed), rate(done.size, elapsed)));
@@ -157,10 +301,15 @@ fn show(ui: &Ui, done: &Put, entry: &Entry, started: Instant) -> Result<(), Comm
         object: done.object.to_string(),
         name: entry.name.clone(),
         size: done.size,
+        packed_size: done.packed_size,
         stored_size: done.stored_size,
+        reused_size: done.reused_size,
+        sent_size: done.sent_size,
         scheme: redundancy.to_string(),
         mode: entry.scheme.mode,
         stripe_count: done.stripe_count,
+        stripes_reused: done.reused_count,
+        stripes_resumed: done.resumed_count,
         acknowledged: done.acknowledged,
         seconds: elapsed.as_secs_f64(),
     };

@@ -2,6 +2,7 @@
 
 mod gather;
 mod locate;
+mod reuse;
 mod spread;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use futures::future::{Either, select};
 
 pub use self::gather::GatherError;
 pub use self::locate::Located;
+pub(crate) use self::reuse::Likelihood;
 use crate::place::{Holders, block_holders, stripe_holders};
 use crate::progress::{Event, Observer};
 use crate::ring::Ring;
