@@ -202,7 +202,7 @@ settings! {
         /// By how much each further pause is longer than the one before.
         retry_backoff: RetryBackoff = "2",
         /// The longest pause.
-        retry_delay_max: Period = "60s",
+        retry_delay_max: Period = "1m",
     }
     /// What is kept of what was got from a joined mesh.
     cache: CacheSettings {
