@@ -64,6 +64,8 @@ pub enum CallKind {
     Announce,
     /// [`Request::Status`].
     Status,
+    /// [`Request::Metrics`].
+    Metrics,
 }
 
 impl CallKind {
@@ -80,6 +82,7 @@ impl CallKind {
             Request::Records { .. } => Self::Records,
             Request::Announce(_) => Self::Announce,
             Request::Status => Self::Status,
+            Request::Metrics => Self::Metrics,
         }
     }
 }
