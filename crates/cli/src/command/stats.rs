@@ -89,7 +89,8 @@ pub(super) fn run(context: &Context, ui: &Ui) -> Result<(), CommandError> {
 }
 
 fn part(object_count: u64, size: u64, stored_size: u64) -> String {
-    format!("{} objects, {}, stored as {}", count(object_count), bytes(size), bytes(stored_size))
+    let objects = if object_count == 1 { "object" } else { "objects" };
+    format!("{} {objects}, {}, stored as {}", count(object_count), bytes(size), bytes(stored_size))
 }
 
 /// What compression saved. What deduplication saves is not in the catalog: the stored size counts what an object needs,
