@@ -31,7 +31,7 @@ use crate::identity::peer_of;
 use crate::membership::reconcile::Direction;
 use crate::membership::upkeep::{Joining, NOTICES_WAITING_MAX, Upkeep};
 use crate::membership::{Membership, NEWS_WAITING_MAX, disk};
-use crate::peers::{Conduct, Denied};
+use crate::peers::{Conduct, Denied, Fault};
 use crate::plane::accept::{self, Acceptor};
 use crate::plane::dial::Plane;
 use crate::plane::handshake::Credentials;
@@ -143,64 +143,43 @@ impl Drop for Shared {
 /// # Cancel safety
 /// When dropped, nothing is left running.
 pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Result<Network, StartError> {
-    let limits = settings.limits.clone().sufficient();
-    let tally = Arc::new(Tally::default());
     let (commands, commands_waiting) = mpsc::channel(COMMANDS_WAITING_MAX);
     let (notices, notices_waiting) = mpsc::channel(NOTICES_WAITING_MAX);
     let (faults, faults_waiting) = mpsc::channel(FAULTS_WAITING_MAX);
     let (news, news_waiting) = mpsc::channel(NEWS_WAITING_MAX);
     let (addresses, joining) = (watch::Sender::default(), watch::Sender::default());
-    let closing = CancellationToken::new();
 
     let saved = saved(settings.state_directory.as_deref()).await?;
     let own = settings.record.clone().map(|offer| (settings.identity.clone(), offer));
-    let membership = Arc::new(Membership::new(own, saved, news, Arc::clone(&tally)));
-    let (denied, buffers) = (Denied::default(), Buffers::default());
-    let credentials = credentials(&settings)?;
-    let plane = credentials.clone().map(|credentials| {
-        let (membership, tally, closing) =
-            (Arc::clone(&membership), Arc::clone(&tally), closing.child_token());
-        Plane::new(credentials, membership, denied.clone(), &limits, buffers.clone(), tally, closing)
-    });
-    let (commanding, faulting, counting) = (commands.clone(), faults.clone(), Arc::clone(&tally));
-    let caller = Arc::new(Caller::new(commanding, faulting, plane, buffers.clone(), &limits, counting));
-    let server = settings.record.as_ref().map(|_| {
-        let (membership, tally) = (Arc::clone(&membership), Arc::clone(&tally));
-        Arc::new(Server::new(answerer, membership, &limits, buffers, faults, tally, closing.clone()))
-    });
+    let tally = Arc::new(Tally::default());
+    let basis = Basis {
+        limits: settings.limits.clone().sufficient(),
+        membership: Arc::new(Membership::new(own, saved, news, Arc::clone(&tally))),
+        tally,
+        closing: CancellationToken::new(),
+    };
+    let carriers = carriers(&settings, &basis, commands.clone(), faults, answerer)?;
+    let Basis { limits, membership, tally, closing } = &basis;
     let mut driver = Driver {
-        swarm: swarm(&settings, &limits, server.clone(), Arc::clone(&membership))?,
+        swarm: swarm(&settings, limits, carriers.server.clone(), Arc::clone(membership))?,
         commands: commands_waiting,
         faults: faults_waiting,
         notices,
-        membership: Arc::clone(&membership),
-        caller: Arc::clone(&caller),
+        membership: Arc::clone(membership),
+        caller: Arc::clone(&carriers.caller),
         joining: joining.clone(),
         addresses: addresses.clone(),
         external: settings.external.clone(),
         conduct: Conduct::new(limits.violations, limits.denial),
-        denied: denied.clone(),
-        tally: Arc::clone(&tally),
+        denied: carriers.denied.clone(),
+        tally: Arc::clone(tally),
         closing: closing.clone(),
         state: State::new(settings.bootstrap.clone()),
     };
     driver.listen(&settings.listen).await?;
-    let mut tasks = Vec::new();
-    if let (Some(credentials), Some(server), DataPlane::On { port, .. }) =
-        (credentials, &server, &settings.data_plane)
-    {
-        let acceptor = Acceptor {
-            credentials,
-            server: Arc::clone(server),
-            denied,
-            places: Arc::new(Semaphore::new(
-                usize::try_from(limits.connections_incoming).unwrap_or(usize::MAX),
-            )),
-            dial: limits.dial,
-            closing: closing.clone(),
-        };
-        tasks = serve_data(acceptor, &settings.listen, *port, &membership)?;
-    }
+    let mut tasks = serve_data(&settings, &basis, &carriers)?;
+    let Carriers { caller, server, .. } = carriers;
+    let Basis { limits, membership, tally, closing } = basis;
     driver.join_alone();
     membership.set_addresses(&addresses.borrow());
     let upkeep = Upkeep {
@@ -233,25 +212,76 @@ pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Resu
     Ok(Network { shared: Arc::new(shared) })
 }
 
-/// What the data plane shakes hands with; `None` where there is no data plane.
-fn credentials(settings: &NetworkSettings) -> Result<Option<Credentials>, StartError> {
-    let DataPlane::On { congestion, .. } = &settings.data_plane else { return Ok(None) };
-    let credentials = Credentials::new(&settings.identity.keypair(), congestion.clone());
-    credentials.map(Some).map_err(StartError::Protocol)
+/// What all parts of a network stand on.
+struct Basis {
+    limits: NetworkLimits,
+    membership: Arc<Membership>,
+    tally: Arc<Tally>,
+    closing: CancellationToken,
 }
 
-/// Serves the data plane beside every TCP address, and says so in this node's record.
+/// Who calls and who answers, over both carriers.
+struct Carriers {
+    caller: Arc<Caller>,
+    /// `None` for a client.
+    server: Option<Arc<Server>>,
+    /// What the data plane shakes hands with; `None` where there is no data plane.
+    credentials: Option<Credentials>,
+    denied: Denied,
+}
+
+fn carriers(
+    settings: &NetworkSettings,
+    basis: &Basis,
+    commands: mpsc::Sender<Command>,
+    faults: mpsc::Sender<Fault>,
+    answerer: Arc<dyn Answer>,
+) -> Result<Carriers, StartError> {
+    let Basis { limits, membership, tally, closing } = basis;
+    let (denied, buffers) = (Denied::default(), Buffers::default());
+    let credentials = match &settings.data_plane {
+        DataPlane::Off => None,
+        DataPlane::On { congestion, .. } => {
+            let credentials = Credentials::new(&settings.identity.keypair(), congestion.clone());
+            Some(credentials.map_err(StartError::Protocol)?)
+        }
+    };
+    let plane = credentials.clone().map(|credentials| {
+        let (membership, tally, closing) = (Arc::clone(membership), Arc::clone(tally), closing.child_token());
+        Plane::new(credentials, membership, denied.clone(), limits, buffers.clone(), tally, closing)
+    });
+    let caller = Caller::new(commands, faults.clone(), plane, buffers.clone(), limits, Arc::clone(tally));
+    let server = settings.record.as_ref().map(|_| {
+        let (membership, tally) = (Arc::clone(membership), Arc::clone(tally));
+        Arc::new(Server::new(answerer, membership, limits, buffers, faults, tally, closing.clone()))
+    });
+    Ok(Carriers { caller: Arc::new(caller), server, credentials, denied })
+}
+
+/// Serves the data plane beside every TCP address, and says so in this node's record. Nothing to do for a client.
 fn serve_data(
-    acceptor: Acceptor,
-    addresses: &[Multiaddr],
-    port: u16,
-    membership: &Membership,
+    settings: &NetworkSettings,
+    basis: &Basis,
+    carriers: &Carriers,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
-    let acceptor = Arc::new(acceptor);
+    let Carriers { server: Some(server), credentials: Some(credentials), denied, .. } = carriers else {
+        return Ok(Vec::new());
+    };
+    let DataPlane::On { port, .. } = &settings.data_plane else { return Ok(Vec::new()) };
+    let port = *port;
+    let place_count = usize::try_from(basis.limits.connections_incoming).unwrap_or(usize::MAX);
+    let acceptor = Arc::new(Acceptor {
+        credentials: credentials.clone(),
+        server: Arc::clone(server),
+        denied: denied.clone(),
+        places: Arc::new(Semaphore::new(place_count)),
+        dial: basis.limits.dial,
+        closing: basis.closing.clone(),
+    });
     let unusable = |error: std::io::Error| StartError::DataPort { port, why: error.to_string() };
-    let listeners = accept::listen(addresses, port).map_err(unusable)?;
+    let listeners = accept::listen(&settings.listen, port).map_err(unusable)?;
     if let Some(listener) = listeners.first() {
-        membership.set_data_port(listener.local_addr().map_err(unusable)?.port());
+        basis.membership.set_data_port(listener.local_addr().map_err(unusable)?.port());
     }
     Ok(listeners.into_iter().map(|listener| tokio::spawn(Arc::clone(&acceptor).run(listener))).collect())
 }

@@ -73,7 +73,7 @@ impl Default for TransferSettings {
             retry_backoff: 2,
             retry_delay_max: Duration::from_secs(60),
             avoid_for: Duration::from_secs(30),
-            stripes_in_flight: 64,
+            stripes_in_flight: 16,
             priority: Priority::Normal,
             limits: ByDirection::default(),
         }

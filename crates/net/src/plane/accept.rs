@@ -117,7 +117,7 @@ impl Acceptor {
                 Ok((socket, _)) => {
                     let acceptor = Arc::clone(self);
                     self.server.spawn(async move {
-                        acceptor.welcome(socket).await;
+                        Box::pin(acceptor.welcome(socket)).await;
                         drop(place);
                     });
                 }

@@ -113,7 +113,7 @@ impl Link {
             moved_ms: AtomicUsize::new(0),
             buffers,
             tally,
-            closing: closing.clone(),
+            closing,
         });
         let (requests, waiting) = mpsc::channel(CALLS_PER_LINK);
         let (sender, receiver) = (Arc::clone(&shared), Arc::clone(&shared));
