@@ -22,8 +22,9 @@ const MESH_BREAKS: u64 = 50;
 
 const MIB: u64 = 1 << 20;
 const FILE_SIZE: u64 = 24 * MIB;
-/// Stripes under way at once, unless a setting says otherwise; each is 1.5 MiB in 4+2.
-const WINDOW: u64 = 8 * (MIB + MIB / 2);
+/// Stripes under way at once where breaks are tested: a small file has several windows. Each is 1.5 MiB in 4+2.
+const STRIPES: u64 = 8;
+const WINDOW: u64 = STRIPES * (MIB + MIB / 2);
 /// What frames and manifest blocks add.
 const SLACK: u64 = 256 << 10;
 
@@ -103,8 +104,15 @@ struct PutBreaks {
     wrong: u64,
 }
 
+/// Makes the client's window that of these tests.
+fn narrow(mesh: &Mesh) {
+    let output = run(&mesh.client, &["config", "set", "transfer.stripes_in_flight", &STRIPES.to_string()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
 fn break_puts(count: u64, random: &mut Random, seen: &mut PutBreaks) {
     let mesh = Mesh::start(6);
+    narrow(&mesh);
     let (path, out) = (mesh.path("file"), mesh.path("out"));
     let (file, out_text) = (path.to_str().expect("UTF-8"), out.to_str().expect("UTF-8"));
     random.file(&path, FILE_SIZE);
@@ -161,6 +169,7 @@ fn a_put_killed_at_any_moment_goes_on_and_sends_no_more_than_a_window_again() {
 #[test]
 fn a_get_killed_at_any_moment_goes_on_behind_what_it_had_written() {
     let mut mesh = Mesh::start(6);
+    narrow(&mesh);
     let mut random = Random(22);
     let (path, out) = (mesh.path("file"), mesh.path("folder/out"));
     fs::create_dir(out.parent().expect("a folder")).expect("made");

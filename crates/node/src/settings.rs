@@ -172,7 +172,7 @@ settings! {
         /// How much a transfer gets where there is not enough for all: eight, four or one parts.
         priority: Priority = "normal",
         /// The bytes of chunks and shards that one process has in memory, all transfers together.
-        memory: ByteSize = "32MiB",
+        memory: ByteSize = "48MiB",
         /// The stripes of an object that are under way at once, where there is memory for them.
         stripes_in_flight: StripesInFlight = "16",
         /// The requests for or with bytes that one node has under way at first, and at the least.
@@ -209,7 +209,7 @@ settings! {
         /// The bytes that sealed chunks and manifest blocks which were got may take under the home; `0B` keeps nothing.
         capacity: ByteSize = "10GB",
         /// How long one stays that nobody asks for again.
-        time_to_live: Period = "7d",
+        time_to_live: Period = "7days",
     }
     /// What this program tells others of its work.
     metrics: MetricsSettings {

@@ -89,7 +89,7 @@ impl Mesh {
 
     async fn put(&self, bytes: &[u8], order: &PutOrder, journal: &dyn Journal) -> Result<Put, PutError> {
         let mut source = Memory(Bytes::copy_from_slice(bytes));
-        let (settings, observer) = (TransferSettings::default(), Arc::new(Unobserved));
+        let (settings, observer) = (settings(), Arc::new(Unobserved));
         Box::pin(put_with_journal(&self.world, settings, observer, &mut source, order, journal)).await
     }
 
@@ -109,7 +109,7 @@ impl Mesh {
     }
 
     async fn get(&self, object: ObjectId) -> Vec<u8> {
-        let (settings, observer) = (TransferSettings::default(), Arc::new(Unobserved));
+        let (settings, observer) = (settings(), Arc::new(Unobserved));
         let owner = [Identity::from_seed(self.owner.seed())];
         let getting = Box::pin(async {
             let reading = Reading::open(&self.world, settings, observer, object, &owner).await?;
@@ -195,9 +195,14 @@ fn noise(seed: u64, size: usize) -> Vec<u8> {
     bytes
 }
 
+/// A window that a small object fills several times.
+fn settings() -> TransferSettings {
+    TransferSettings { stripes_in_flight: 8, ..TransferSettings::default() }
+}
+
 /// The most that a broken off run may have sent in vain: a window of stripes, and the blocks at the end of the manifest.
 fn window() -> u64 {
-    let stripes = u64::try_from(TransferSettings::default().stripes_in_flight).expect("small");
+    let stripes = u64::try_from(settings().stripes_in_flight).expect("small");
     stripes * STRIPE_SIZE + (64 << 10)
 }
 
@@ -319,7 +324,7 @@ fn a_source_that_changed_is_noticed_wherever_it_did_and_what_was_stored_can_be_r
             assert!(mesh.used() > 0);
             let head = DiskJournal::open(&disk, mesh.world.clock.clone()).next().await.expect("readable");
             let begun = Begun::parse(&head.expect("it was begun")).expect("a head");
-            let settings = TransferSettings::default();
+            let settings = settings();
             release(&mesh.world, settings, Arc::new(Unobserved), &mesh.owner, begun.tag).await;
             assert_eq!(mesh.used(), 0, "nothing is left behind");
         });
@@ -416,7 +421,7 @@ fn of_a_second_version_only_the_changed_chunks_are_sent_and_of_a_fresh_one_littl
                 assert_eq!(&mesh.get(object.0).await, object.1);
             }
             // The first version goes, and what the second shares with it stays.
-            let settings = TransferSettings::default();
+            let settings = settings();
             release(&mesh.world, settings, Arc::new(Unobserved), &mesh.owner, first.tag).await;
             assert_eq!(mesh.get(done.object).await, second);
 

@@ -124,7 +124,7 @@ pub struct TrafficSettings {
 impl Default for TrafficSettings {
     fn default() -> Self {
         Self {
-            memory: 32 << 20,
+            memory: 48 << 20,
             concurrent_transfers: 10,
             limits: ByDirection::default(),
             window_min: 10,
