@@ -217,7 +217,8 @@ impl Reading {
         check: DigestCheck,
         sink: &mut dyn Sink,
     ) -> Result<u64, GetError> {
-        let copied = self.copy_behind(range, resumed_size, check, sink).await;
+        let copying = Box::pin(self.copy_behind(range, resumed_size, check, sink));
+        let copied = self.transfer.acknowledging(copying).await;
         self.transfer.observe(match &copied {
             Ok(written) => Event::Completed { object: self.object, bytes: resumed_size + written },
             Err(error) => error.event(&self.transfer.settings),
