@@ -48,7 +48,7 @@ fn at_a_limited_rate_the_time_left_is_right_from_a_tenth_on() {
             (&Value::from("file"), Some(SIZE))
         );
         let done = progress["bytes_done"].as_u64().expect("a number");
-        if done >= SIZE / 10 && done < SIZE {
+        if (SIZE / 10..SIZE).contains(&done) {
             let (left, said) = (end - at, progress["seconds_left"].as_f64().expect("told from a tenth on"));
             println!("{done} bytes: {said:.2} s said, {left:.2} s left");
             // What comes last, the manifest and the catalog, is no chunk's time.

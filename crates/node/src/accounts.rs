@@ -55,7 +55,9 @@ impl Accounts {
         let moment = books.moment;
         if !books.peers.contains_key(&peer) && books.peers.len() >= SERVED_PEERS_MAX {
             let oldest = books.peers.iter().min_by_key(|(_, account)| account.touched).map(|(peer, _)| *peer);
-            oldest.into_iter().for_each(|peer| drop(books.peers.remove(&peer)));
+            if let Some(oldest) = oldest {
+                books.peers.remove(&oldest);
+            }
         }
         let account = books.peers.entry(peer).or_default();
         account.touched = moment;
@@ -101,7 +103,9 @@ impl Accounts {
         account.sessions.insert(claimed.session, session);
         if account.sessions.len() > SESSIONS_PER_PEER_MAX {
             let oldest = account.sessions.iter().min_by_key(|(_, session)| session.touched);
-            oldest.map(|(id, _)| *id).into_iter().for_each(|id| drop(account.sessions.remove(&id)));
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                account.sessions.remove(&oldest);
+            }
         }
         drop(books);
         self.receipts.keep(ServiceReceipt { service, countersignature: last.clone() });

@@ -1,5 +1,4 @@
-//! The calling side of the exchange: a connection of the data plane or else a stream, a request, its answer, within a byte
-//! budget.
+//! The calling side of the exchange: over a connection of the data plane or else a stream, within a byte budget.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
