@@ -27,8 +27,9 @@ On stderr, also one a line:
 | `{\"error\":{\"kind\":\"not-found\",\"message\":\"no network is called `x`\",\"hint\":null}}` | once, when the exit code is not 0; `kind` is that of the table above |
 | `{\"note\":\"made a new identity\"}` | something is good to know |
 | `{\"warning\":\"DATAMESH_PUT_MODE in the environment takes precedence\"}` | something is not as it should be |
+| `{\"progress\":{\"name\":\"file\",\"bytes_done\":4000000,\"bytes_expected\":16000000,\"chunks_done\":4,\"bytes_per_second\":1000000.0,\"seconds_left\":12.0}}` | each second and once at the end, with `--progress`; `seconds_left` is `null` until it can be told |
 
-`-q` leaves out notes and warnings. Logs are text; none are printed with `--json` unless `-v` or `DATAMESH_LOG` asks for them.
+`-q` leaves out notes, warnings and progress. Logs are text; none are printed with `--json` unless `-v` or `DATAMESH_LOG` asks for them.
 ";
 
 fn page() -> std::path::PathBuf {

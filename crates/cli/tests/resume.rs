@@ -10,7 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Mesh, Random, datamesh, field, json, json_lines, same_bytes, scaled, text, wait_with_output};
+use support::{
+    Mesh, Random, datamesh, field, json, json_lines, run, same_bytes, scaled, text, wait_with_output,
+};
 
 /// Breaks of each kind: a thousand in the long form.
 fn break_count() -> u64 {

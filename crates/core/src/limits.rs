@@ -74,6 +74,8 @@ pub const WIRE_PAYLOAD_SIZE_MAX: usize = SHARD_SIZE_MAX;
 pub const WIRE_ITEMS_MAX: usize = 1024;
 /// Most leases in one message.
 pub const WIRE_LEASES_MAX: usize = 256;
+/// Most items that one acknowledgment of what was served lists.
+pub const SERVICE_ITEMS_MAX: usize = 256;
 /// Most node records in one message.
 pub const WIRE_RECORDS_MAX: usize = 256;
 /// The longest text that a node answers a question for its metrics with, bytes.
@@ -91,6 +93,15 @@ pub const NODE_RECORD_AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
 pub const SEGMENT_SIZE_MAX: u64 = 256 * MIB as u64;
 /// Most leases one item may be kept under.
 pub const ITEM_LEASES_MAX: usize = 1024;
+
+/// Most items that a node has served one peer and that are neither acknowledged nor forgotten.
+pub const UNACKNOWLEDGED_ITEMS_MAX: usize = 4096;
+/// Most peers of which a node knows what it has served them.
+pub const SERVED_PEERS_MAX: usize = 256;
+/// Most sessions of one peer in which it may acknowledge what it was served.
+pub const SESSIONS_PER_PEER_MAX: usize = 16;
+/// Longest file of receipts, bytes: a new one is begun past it, and the one before the last is given up.
+pub const RECEIPTS_FILE_SIZE_MAX: u64 = 64 * MIB as u64;
 
 /// Longest record of a journal, bytes.
 pub const JOURNAL_RECORD_SIZE_MAX: usize = 64 * KIB;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ItemId, NodeId};
 use crate::lease::{Lease, Release, Subject};
 use crate::manifest::Stripe;
-use crate::receipt::Receipt;
+use crate::receipt::{Countersignature, Receipt, Service};
 use crate::sign::Signed;
 use crate::topology::NodeRecord;
 
@@ -64,6 +64,8 @@ pub enum Request {
     Status,
     /// What has the node done, in numbers? Answered by [`Response::Metrics`].
     Metrics,
+    /// These items were served to whoever asks. Answered by [`Response::Countersigned`].
+    Acknowledge(Signed<Service>),
 }
 
 /// An item to keep; its bytes are the payload.
@@ -170,6 +172,8 @@ pub enum Response {
     /// The payload is the node's metrics as OpenMetrics text,
     /// [`METRICS_SIZE_MAX`](crate::limits::METRICS_SIZE_MAX) bytes at most.
     Metrics,
+    /// What was acknowledged is what the node has served.
+    Countersigned(Signed<Countersignature>),
     /// The node will not do it.
     Refused(Refusal),
 }
@@ -226,4 +230,7 @@ pub enum Refusal {
     /// The node does not tell this to everyone, and not to who asked.
     #[error("node does not tell this to whoever asks")]
     Denied,
+    /// What is acknowledged is not what the node has served to who acknowledges it, or was acknowledged before.
+    #[error("node has not served what is acknowledged, or not in this order")]
+    NotServed,
 }

@@ -19,7 +19,7 @@ use futures::future::{Either, select};
 use futures::stream::{self, FusedStream, StreamExt, TryStreamExt};
 
 use crate::cached::{self, CacheNodes};
-use crate::progress::{Event, Observer};
+use crate::progress::{Cause, Event, Observer};
 use crate::traffic::Share;
 use crate::transfer::{GatherError, Transfer, TransferSettings};
 use crate::world::{Sink, World};
@@ -95,8 +95,27 @@ pub enum GetError {
     Sink(#[source] io::Error),
 }
 
+impl GetError {
+    fn event(&self, settings: &TransferSettings) -> Event {
+        let (cause, retry_after) = match self {
+            Self::NotFound { source, .. }
+            | Self::MissingBlock { source, .. }
+            | Self::TooFewShards { source, .. } => {
+                // Nodes that failed are asked again by then; those that don't hold it have said so.
+                let may_pass = !source.failures.is_empty();
+                (Cause::Nodes, may_pass.then_some(settings.avoid_for))
+            }
+            Self::NoKey(_) | Self::Range { .. } => (Cause::Order, None),
+            Self::Sink(_) => (Cause::Machine, None),
+            _ => (Cause::Data, None),
+        };
+        Event::broken(cause, self, retry_after)
+    }
+}
+
 /// An object that is open for reading.
 pub struct Reading {
+    object: ObjectId,
     transfer: Transfer,
     caches: CacheNodes,
     root: Arc<OpenRoot>,
@@ -134,15 +153,25 @@ impl Reading {
         identities: &[Identity],
     ) -> Result<Self, GetError> {
         let transfer = Transfer::start(world.clone(), settings, observer).await;
-        let caches = CacheNodes::of(&transfer);
-        let bytes = cached::block(&transfer, &caches, object.root()).await;
+        let opened = Self::open_root(&transfer, object, identities).await;
+        let (caches, root) = opened.inspect_err(|error| transfer.observe(error.event(&settings)))?;
+        let coder = Arc::new(Coder::new(root.scheme().redundancy));
+        Ok(Self { object, transfer, caches, root: Arc::new(root), coder })
+    }
+
+    async fn open_root(
+        transfer: &Transfer,
+        object: ObjectId,
+        identities: &[Identity],
+    ) -> Result<(CacheNodes, OpenRoot), GetError> {
+        let caches = CacheNodes::of(transfer);
+        let bytes = cached::block(transfer, &caches, object.root()).await;
         let bytes = bytes.map_err(|source| GetError::NotFound { object, source })?;
         let root = OpenRoot::open(&bytes, object, identities).map_err(|error| match error {
             OpenRootError::NoKey(object) => GetError::NoKey(object),
             error => GetError::Root(error),
         })?;
-        let coder = Arc::new(Coder::new(root.scheme().redundancy));
-        Ok(Self { transfer, caches, root: Arc::new(root), coder })
+        Ok((caches, root))
     }
 
     /// What its owner said of the object.
@@ -170,6 +199,40 @@ impl Reading {
         check: DigestCheck,
         sink: &mut dyn Sink,
     ) -> Result<u64, GetError> {
+        self.copy_on(range, 0, check, sink).await
+    }
+
+    /// Goes on with a copy of which the sink was given so many bytes by an earlier run. Says how many were written now. A
+    /// digest of the whole can only be checked where that is all of them.
+    ///
+    /// # Errors
+    /// As [`Reading::copy`].
+    ///
+    /// # Cancel safety
+    /// As [`Reading::copy`].
+    pub async fn copy_on(
+        &self,
+        range: Option<Range<u64>>,
+        resumed_size: u64,
+        check: DigestCheck,
+        sink: &mut dyn Sink,
+    ) -> Result<u64, GetError> {
+        let copying = Box::pin(self.copy_behind(range, resumed_size, check, sink));
+        let copied = self.transfer.acknowledging(copying).await;
+        self.transfer.observe(match &copied {
+            Ok(written) => Event::Completed { object: self.object, bytes: resumed_size + written },
+            Err(error) => error.event(&self.transfer.settings),
+        });
+        copied
+    }
+
+    async fn copy_behind(
+        &self,
+        range: Option<Range<u64>>,
+        resumed_size: u64,
+        check: DigestCheck,
+        sink: &mut dyn Sink,
+    ) -> Result<u64, GetError> {
         let size = self.details().size;
         let wanted = range.clone().unwrap_or(0..size);
         if wanted.start > size || (wanted.start == size && range.is_some() && size > 0) {
@@ -178,6 +241,13 @@ impl Reading {
         let wanted = wanted.start..wanted.end.min(size);
         let _slot = self.transfer.slot().await;
         self.transfer.observe(Event::Expected { bytes: wanted.end - wanted.start });
+        let wanted = wanted.start.saturating_add(resumed_size).min(wanted.end)..wanted.end;
+        if resumed_size > 0 {
+            self.transfer.observe(Event::Resumed { bytes: resumed_size });
+            if wanted.is_empty() {
+                return Ok(0);
+            }
+        }
         let digest = (check == DigestCheck::Check && wanted == (0..size)).then(blake3::Hasher::new);
         let (written, digest) = match self.root.open_inline()? {
             Some(packed) => self.copy_inline(packed, &wanted, digest, sink).await?,

@@ -116,15 +116,19 @@ pub async fn inspect(
     depth: Depth,
 ) -> Result<ObjectHealth, WalkError> {
     let transfer = Transfer::start(world.clone(), settings, observer).await;
-    let (mut walk, root, passed) = Walk::start(&transfer, object).await?;
+    transfer.acknowledging(Box::pin(inspect_in(&transfer, object, depth))).await
+}
+
+async fn inspect_in(transfer: &Transfer, object: ObjectId, depth: Depth) -> Result<ObjectHealth, WalkError> {
+    let (mut walk, root, passed) = Walk::start(transfer, object).await?;
     let redundancy = root.scheme.redundancy;
-    let mut blocks = vec![inspect_block(&transfer, passed.block, redundancy, depth).await];
+    let mut blocks = vec![inspect_block(transfer, passed.block, redundancy, depth).await];
     let mut stripes = Vec::new();
     while let Some(Passed { block, leaf, .. }) = walk.next().await? {
-        blocks.push(inspect_block(&transfer, block, redundancy, depth).await);
+        blocks.push(inspect_block(transfer, block, redundancy, depth).await);
         if let Some((first, leaf)) = leaf {
             let inspected = stream::iter((first..).zip(leaf.stripes))
-                .map(|(index, stripe)| inspect_stripe(&transfer, index, stripe, depth))
+                .map(|(index, stripe)| inspect_stripe(transfer, index, stripe, depth))
                 .buffered(transfer.settings.stripes_in_flight);
             stripes.extend(inspected.collect::<Vec<_>>().await);
         }

@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::tally::{Run, Stored, Tally};
 use crate::journal::{Beginning, JournalError, StripeRecord, Unjournaled};
 use crate::place::Wholeness;
-use crate::progress::{Event, Observer, Unobserved};
+use crate::progress::{Cause, Event, Observer, Unobserved};
 use crate::release::release;
 use crate::source::{Chunk, Chunks};
 use crate::traffic::Share;
@@ -143,6 +143,16 @@ impl PutError {
             _ => false,
         }
     }
+
+    fn event(&self, settings: &TransferSettings) -> Event {
+        let (cause, retry_after) = match self {
+            Self::Source(_) | Self::Journal(_) => (Cause::Machine, None),
+            // By then, nodes that failed are asked again.
+            Self::NotEnoughNodes { .. } => (Cause::Nodes, self.may_pass().then_some(settings.avoid_for)),
+            _ => (Cause::Order, None),
+        };
+        Event::broken(cause, self, retry_after)
+    }
 }
 
 fn describe(failures: &BTreeMap<NodeId, Failure>) -> String {
@@ -164,18 +174,22 @@ pub async fn put(
     source: &mut dyn Source,
     order: &PutOrder,
 ) -> Result<Put, PutError> {
-    let putting = Putting::start(world, settings, observer, order, &Unjournaled).await?;
-    let _slot = putting.transfer.slot().await;
-    // Boxed, since all stages of a put together make a large future.
-    match Box::pin(putting.run(Chunks::new(world, source, putting.chunker()))).await {
-        Ok(tally) => Ok(putting.report(tally)),
-        Err(error) => {
-            // What was stored would be kept for nobody. A node that can't be told now keeps it until its lease ends.
-            let tag = putting.beginning.tag;
-            release(world, settings, Arc::new(Unobserved), &order.owner, tag).await;
-            Err(error)
+    let done = async {
+        let observer = Arc::clone(&observer);
+        let putting = Putting::start(world, settings, observer, order, &Unjournaled).await?;
+        let _slot = putting.transfer.slot().await;
+        // Boxed, since all stages of a put together make a large future.
+        match Box::pin(putting.run(Chunks::new(world, source, putting.chunker()))).await {
+            Ok(tally) => Ok(putting.report(tally)),
+            Err(error) => {
+                // What was stored would be kept for nobody. A node that can't be told now keeps it until its lease ends.
+                let tag = putting.beginning.tag;
+                release(world, settings, Arc::new(Unobserved), &order.owner, tag).await;
+                Err(error)
+            }
         }
-    }
+    };
+    tell_end(done.await, &*observer, &settings)
 }
 
 /// Puts an object as [`put`] does, and notes in a journal what was acknowledged. A journal that an earlier run of the same
@@ -196,10 +210,25 @@ pub async fn put_with_journal(
     order: &PutOrder,
     journal: &dyn Journal,
 ) -> Result<Put, PutError> {
-    let putting = Putting::start(world, settings, observer, order, journal).await?;
-    let _slot = putting.transfer.slot().await;
-    let tally = Box::pin(putting.run(Chunks::new(world, source, putting.chunker()))).await?;
-    Ok(putting.report(tally))
+    let done = async {
+        let putting = Putting::start(world, settings, Arc::clone(&observer), order, journal).await?;
+        let _slot = putting.transfer.slot().await;
+        let tally = Box::pin(putting.run(Chunks::new(world, source, putting.chunker()))).await?;
+        Ok(putting.report(tally))
+    };
+    tell_end(done.await, &*observer, &settings)
+}
+
+fn tell_end(
+    done: Result<Put, PutError>,
+    observer: &dyn Observer,
+    settings: &TransferSettings,
+) -> Result<Put, PutError> {
+    observer.observe(match &done {
+        Ok(Put { object, size, .. }) => Event::Completed { object: *object, bytes: *size },
+        Err(error) => error.event(settings),
+    });
+    done
 }
 
 /// One put under way.
@@ -452,7 +481,7 @@ impl<'a> Putting<'a> {
         match cut {
             Cut::Fresh { index, chunk, share, slot } => self.put_chunk(index, chunk, share, slot).await,
             Cut::Noted { record, slot } => {
-                self.transfer.observe(Event::Advanced { bytes: u64::from(record.chunk.size) });
+                self.transfer.observe(Event::Resumed { bytes: u64::from(record.chunk.size) });
                 let StripeRecord { stripe, chunk, stored_size, reused_size, wholeness, .. } = record;
                 let stored = Stored { size: stored_size, reused_size, sent_size: 0, wholeness };
                 Ok(Kept { stripe, entry: chunk, stored, put_in: Run::Resumed, record: None, slot })

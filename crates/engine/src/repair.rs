@@ -91,17 +91,21 @@ pub async fn repair(
     object: ObjectId,
 ) -> Result<Repaired, RepairError> {
     let transfer = Transfer::start(world.clone(), settings, observer).await;
+    transfer.acknowledging(Box::pin(repair_in(&transfer, object))).await
+}
+
+async fn repair_in(transfer: &Transfer, object: ObjectId) -> Result<Repaired, RepairError> {
     let _slot = transfer.slot().await;
-    let (mut walk, root, passed) = Walk::start(&transfer, object).await?;
+    let (mut walk, root, passed) = Walk::start(transfer, object).await?;
     let redundancy = root.scheme.redundancy;
     let coder = Arc::new(Coder::new(redundancy));
     let (mut shards, mut replicas) = (Outcome::default(), Outcome::default());
-    replicas.add(repair_block(&transfer, &passed, redundancy).await?);
+    replicas.add(repair_block(transfer, &passed, redundancy).await?);
     while let Some(passed) = walk.next().await? {
-        replicas.add(repair_block(&transfer, &passed, redundancy).await?);
+        replicas.add(repair_block(transfer, &passed, redundancy).await?);
         if let Some((first, leaf)) = passed.leaf {
             let mut outcomes = stream::iter((first..).zip(leaf.stripes))
-                .map(|(index, stripe)| repair_stripe(&transfer, Arc::clone(&coder), index, stripe))
+                .map(|(index, stripe)| repair_stripe(transfer, Arc::clone(&coder), index, stripe))
                 .buffer_unordered(transfer.settings.stripes_in_flight);
             while let Some(outcome) = outcomes.try_next().await? {
                 shards.add(outcome);

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use datamesh_core::id::{BlockId, ItemId, NodeId};
 use datamesh_core::lease::{Lease, Release};
 use datamesh_core::manifest::Stripe;
+use datamesh_core::receipt::ServiceReceipt;
 use datamesh_core::sign::Signed;
 use datamesh_core::time::Timestamp;
 use datamesh_core::topology::Topology;
 use datamesh_core::wire::{Description, Message, Request, Response, StoredItem};
+use ed25519_dalek::SigningKey;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, ready};
@@ -36,6 +38,22 @@ pub struct World {
     pub traffic: Arc<Traffic>,
     /// What was got before; [`NoCache`] where nothing is kept.
     pub cache: Arc<dyn Cache>,
+    /// Who acknowledges what nodes serve; `None` where nobody does.
+    pub notary: Option<Arc<Notary>>,
+}
+
+/// Acknowledges what nodes serve.
+pub struct Notary {
+    /// The key by which the network knows this participant: signing with it tells a node no more than its connection does.
+    pub key: SigningKey,
+    /// Where that is kept.
+    pub receipts: Arc<dyn Receipts>,
+}
+
+/// Keeps what both ends have signed of what was served.
+pub trait Receipts: Send + Sync {
+    /// Keeps one receipt, whose signatures are right. It must not block.
+    fn keep(&self, receipt: ServiceReceipt);
 }
 
 /// Tells and awaits time.

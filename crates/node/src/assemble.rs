@@ -12,7 +12,9 @@ use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
 use datamesh_engine::traffic::{ByDirection, RateLimits, Traffic, TrafficSettings};
 use datamesh_engine::transfer::TransferSettings;
-use datamesh_engine::world::{Cache, Clock, Compute, Entropy, Items, ItemsError, NoCache, Peers, World};
+use datamesh_engine::world::{
+    Cache, Clock, Compute, Entropy, Items, ItemsError, NoCache, Notary, Peers, Receipts, World,
+};
 use datamesh_net::{
     Answer, DataPlane, Identity, IdentityError, JoinError, Multiaddr, Network, NetworkSettings, NodeOffer,
     StartError,
@@ -28,6 +30,7 @@ use crate::discard::{Discarding, Keeping};
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
 use crate::metrics::{NetworkWatch, Source, Totals, TrafficView, Watcher};
+use crate::receipts::ReceiptLog;
 use crate::scores::Scores;
 use crate::serve::Server;
 use crate::settings::{MetricsShare, PeerAddress, Settings};
@@ -93,7 +96,13 @@ pub struct Client {
 /// What a client's mesh is.
 enum Backing {
     Embedded(Vec<Store>),
-    Joined { network: Network, cache: Option<DiskCache>, watch: Arc<NetworkWatch>, watcher: Watcher },
+    Joined {
+        network: Network,
+        cache: Option<DiskCache>,
+        watch: Arc<NetworkWatch>,
+        watcher: Watcher,
+        receipts: Option<Arc<ReceiptLog>>,
+    },
 }
 
 impl Client {
@@ -143,7 +152,9 @@ impl Client {
         entries: &[PeerAddress],
     ) -> Result<Self, AssembleError> {
         let bootstrap = entries.iter().map(full_address).collect();
-        let mut network = NetworkSettings::client(Identity::generate()?, bootstrap);
+        let identity = Identity::generate()?;
+        let key = identity.signing_key().clone();
+        let mut network = NetworkSettings::client(identity, bootstrap);
         network.data_plane = data_plane(settings);
         let network = datamesh_net::start(network, Arc::new(Nothing)).await?;
         network.joined(JOIN_DEADLINE).await?;
@@ -152,10 +163,14 @@ impl Client {
             Some(cache) => Arc::new(cache.clone()),
             None => Arc::new(NoCache),
         };
-        let world = world(Arc::new(network.clone()), Arc::new(SystemCompute::all()), kept, settings);
+        let mut world = world(Arc::new(network.clone()), Arc::new(SystemCompute::all()), kept, settings);
+        let receipts = receipts(home);
+        world.notary = receipts
+            .clone()
+            .map(|receipts| Arc::new(Notary { key, receipts: receipts as Arc<dyn Receipts> }));
         let watch = NetworkWatch::new(Arc::clone(&world.traffic) as Arc<dyn TrafficView>);
         let watcher = watch.start(network.clone(), Arc::clone(&world.clock));
-        let backing = Backing::Joined { network, cache, watch, watcher };
+        let backing = Backing::Joined { network, cache, watch, watcher, receipts };
         // What earlier clients of this home have found out about peers is known, and kept when this one closes.
         let scores = home.scores();
         scores.load(&world.traffic, world.clock.now());
@@ -208,7 +223,7 @@ impl Client {
                     }
                 }
             }
-            Backing::Joined { network, cache, watch, watcher } => {
+            Backing::Joined { network, cache, watch, watcher, receipts } => {
                 drop(watcher);
                 watch.note(self.world.clock.elapsed(), network.counters());
                 totals.saw(&watch);
@@ -216,6 +231,9 @@ impl Client {
                 if let Some(cache) = cache {
                     cache.close().await;
                     totals.cache = cache.figures();
+                }
+                if let Some(receipts) = receipts {
+                    receipts.close().await;
                 }
             }
         }
@@ -238,6 +256,7 @@ pub struct Node {
     pub recovery: Recovery,
     store: Store,
     cache: Option<DiskCache>,
+    receipts: Option<Arc<ReceiptLog>>,
     watcher: Watcher,
 }
 
@@ -277,6 +296,8 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let traffic = Arc::new(Traffic::new(Arc::clone(&clock), traffic(settings)));
         let server = server(&identity, items, Arc::new(SystemCompute::all())).within(Arc::clone(&traffic));
+        let receipts = receipts(home);
+        let server = with_receipts(server, receipts.as_ref());
         let answering = Answering::new(server, settings, cache.as_ref(), &traffic);
         let watch = Arc::clone(&answering.watch);
         let domain = settings.placement.domain.domain(&identity.node().to_string());
@@ -295,7 +316,7 @@ impl Node {
         if !order.entries.is_empty() {
             network.joined(JOIN_DEADLINE).await?;
         }
-        Ok(Self { network, traffic, recovery: store.recovery(), store, cache, watcher })
+        Ok(Self { network, traffic, recovery: store.recovery(), store, cache, receipts, watcher })
     }
 
     /// Stops serving, in good order.
@@ -310,6 +331,9 @@ impl Node {
         self.network.shutdown().await;
         if let Some(cache) = self.cache {
             cache.close().await;
+        }
+        if let Some(receipts) = self.receipts {
+            receipts.close().await;
         }
         self.store.close().await
     }
@@ -374,12 +398,25 @@ fn world(
         compute,
         peers,
         cache,
+        notary: None,
     }
 }
 
 fn server(identity: &Identity, items: Arc<dyn Items>, compute: Arc<dyn Compute>) -> Server {
     let clock = Arc::new(SystemClock::start());
     Server::new(identity.signing_key().clone(), items, clock, compute)
+}
+
+/// The home's receipts; `None` where they can't be kept: what they are for is no reason not to serve or be served.
+fn receipts(home: &Home) -> Option<Arc<ReceiptLog>> {
+    let started = ReceiptLog::start(home.receipts_path());
+    started.inspect_err(|error| tracing::warn!(%error, "receipts can't be kept")).ok()
+}
+
+fn with_receipts(server: Server, receipts: Option<&Arc<ReceiptLog>>) -> Server {
+    let Some(receipts) = receipts else { return server };
+    server.metrics().add(Arc::clone(receipts) as Arc<dyn Source>);
+    server.countersigning(Arc::clone(receipts) as Arc<dyn Receipts>)
 }
 
 /// The home's cache; `None` where the settings want none, or it can't be used: what it is for works without it.

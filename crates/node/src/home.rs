@@ -154,6 +154,12 @@ impl Home {
         self.root.join("journals-of-gets")
     }
 
+    /// Receipts of what this home's processes were served, or have served.
+    #[must_use]
+    pub fn receipts_path(&self) -> PathBuf {
+        self.root.join("receipts")
+    }
+
     /// The meshes that were joined.
     #[must_use]
     pub fn networks_path(&self) -> PathBuf {

@@ -1,5 +1,6 @@
 //! The composition root: settings in, a running node out.
 
+mod accounts;
 pub mod assemble;
 mod cached_items;
 pub mod discard;
@@ -10,6 +11,7 @@ pub mod keyring;
 pub mod local;
 pub mod measure;
 pub mod metrics;
+pub mod receipts;
 pub mod scheme;
 pub mod scores;
 pub mod serve;

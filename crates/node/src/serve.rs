@@ -7,15 +7,16 @@ use bytes::Bytes;
 use datamesh_core::id::{ItemId, NodeId};
 use datamesh_core::lease::{Lease, LeaseTag, Release, Subject};
 use datamesh_core::limits::{BLOCK_SIZE_MAX, WIRE_ITEMS_MAX};
-use datamesh_core::receipt::Receipt;
+use datamesh_core::receipt::{Receipt, ServedItem, Service};
 use datamesh_core::sign::Signed;
 use datamesh_core::wire::{
     FetchRequest, Message, NodeStatus, Refusal, Request, Response, StoreRequest, StoredItem,
 };
 use datamesh_engine::traffic::{Direction, Overloaded, Traffic};
-use datamesh_engine::world::{Clock, Compute, Items, ItemsError};
+use datamesh_engine::world::{Clock, Compute, Items, ItemsError, Receipts};
 use ed25519_dalek::SigningKey;
 
+use crate::accounts::Accounts;
 use crate::metrics::{Build, Registry, RequestKind, RequestTally, ServerSource};
 
 /// Answers what peers ask about this node's items. Cheap to clone.
@@ -24,6 +25,8 @@ pub struct Server {
     shared: Arc<Shared>,
     /// The rate limits that peers are served within; none where the mesh is in one process.
     traffic: Option<Arc<Traffic>>,
+    /// What peers were served; none where nobody acknowledges that.
+    accounts: Option<Arc<Accounts>>,
 }
 
 struct Shared {
@@ -57,7 +60,7 @@ impl Server {
             started,
         }));
         let shared = Shared { node, key, items, clock, compute, started, tally, metrics };
-        Self { shared: Arc::new(shared), traffic: None }
+        Self { shared: Arc::new(shared), traffic: None, accounts: None }
     }
 
     /// What the node's metrics come from; more can be added.
@@ -72,12 +75,35 @@ impl Server {
         Self { traffic: Some(traffic), ..self }
     }
 
+    /// The same, which countersigns what peers acknowledge that they were served, and keeps that.
+    #[must_use]
+    pub fn countersigning(self, receipts: Arc<dyn Receipts>) -> Self {
+        Self { accounts: Some(Arc::new(Accounts::new(receipts))), ..self }
+    }
+
     /// Answers a peer's request, as fast as the rate limits let its bytes move. One that would have to wait for too long is
     /// refused as busy.
     ///
     /// # Cancel safety
     /// When dropped, the request may or may not have been carried out.
     pub async fn answer_to(&self, from: NodeId, request: Message<Request>) -> Message<Response> {
+        if let Request::Acknowledge(service) = request.header {
+            return self.countersign(from, service);
+        }
+        let fetched = match &request.header {
+            Request::Fetch(fetch) => Some(fetch.item),
+            _ => None,
+        };
+        let answer = self.answer_within_limits(from, request).await;
+        if let (Some(accounts), Some(item), Response::Found) = (&self.accounts, fetched, &answer.header)
+            && let Ok(size) = u32::try_from(answer.payload.len())
+        {
+            accounts.note(from, ServedItem { item, size });
+        }
+        answer
+    }
+
+    async fn answer_within_limits(&self, from: NodeId, request: Message<Request>) -> Message<Response> {
         let Some(traffic) = &self.traffic else { return self.answer(request).await };
         let busy = |_: Overloaded| Message::bare(Response::Refused(Refusal::Busy));
         let size = |payload: &Bytes| u64::try_from(payload.len()).unwrap_or(u64::MAX);
@@ -97,7 +123,8 @@ impl Server {
         answer
     }
 
-    /// Answers a request. What membership answers (`Records`, `Announce`) is out of bounds here.
+    /// Answers a request. What membership answers (`Records`, `Announce`) is out of bounds here, and so is what depends on
+    /// who asks (`Acknowledge`).
     ///
     /// # Cancel safety
     /// When dropped, the request may or may not have been carried out.
@@ -120,7 +147,9 @@ impl Server {
             Request::Release(release) => self.release(release).await.map(Message::bare),
             Request::Status => Ok(Message::bare(Response::Status(self.status()))),
             Request::Metrics => Ok(self.tell_metrics()),
-            Request::Records { .. } | Request::Announce(_) => Err(Refusal::OutOfBounds),
+            Request::Records { .. } | Request::Announce(_) | Request::Acknowledge(_) => {
+                Err(Refusal::OutOfBounds)
+            }
         }
     }
 
@@ -174,6 +203,17 @@ impl Server {
         release.verify().map_err(|_| Refusal::InvalidLease)?;
         let lease_count = self.shared.items.release(release).await.map_err(refusal)?;
         Ok(Response::Released { lease_count })
+    }
+
+    fn countersign(&self, from: NodeId, service: Signed<Service>) -> Message<Response> {
+        let Shared { key, clock, tally, .. } = &*self.shared;
+        let signed = match &self.accounts {
+            Some(accounts) => accounts.countersign(from, service, key, clock.now()),
+            None => Err(Refusal::OutOfBounds),
+        };
+        let answer = Message::bare(signed.map_or_else(Response::Refused, Response::Countersigned));
+        tally.note(RequestKind::Acknowledge, 0, &answer);
+        answer
     }
 
     fn tell_metrics(&self) -> Message<Response> {

@@ -66,6 +66,8 @@ pub enum CallKind {
     Status,
     /// [`Request::Metrics`].
     Metrics,
+    /// [`Request::Acknowledge`].
+    Acknowledge,
 }
 
 impl CallKind {
@@ -83,6 +85,7 @@ impl CallKind {
             Request::Announce(_) => Self::Announce,
             Request::Status => Self::Status,
             Request::Metrics => Self::Metrics,
+            Request::Acknowledge(_) => Self::Acknowledge,
         }
     }
 }

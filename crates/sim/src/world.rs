@@ -58,6 +58,7 @@ impl SimWorld {
             peers: self.network.peers_of(caller),
             traffic: Arc::new(Traffic::new(self.clock(), TrafficSettings::default())),
             cache: Arc::new(NoCache),
+            notary: None,
         }
     }
 

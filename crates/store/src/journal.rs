@@ -53,6 +53,12 @@ pub struct Position {
 
 impl Position {
     const START: Self = Self { offset: 0, check: [0; CHECK_SIZE] };
+
+    /// Bytes from the begin of the file.
+    #[must_use]
+    pub const fn offset(self) -> u64 {
+        self.offset
+    }
 }
 
 impl JournalFile {

@@ -40,6 +40,9 @@ pub struct PutArgs {
     /// Send no faster than this, as in 10MB/s [setting: transfer.upload_rate_per_transfer]
     #[arg(long, value_name = "RATE", value_parser = setting("transfer.upload_rate_per_transfer"), hide_possible_values = true)]
     pub limit: Option<Override>,
+    /// Say each second on stderr how far it is, where no bar is shown
+    #[arg(long)]
+    pub progress: bool,
     /// Name in the catalog [default: the file's]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -88,6 +91,9 @@ pub struct GetArgs {
     /// Receive no faster than this, as in 10MB/s [setting: transfer.download_rate_per_transfer]
     #[arg(long, value_name = "RATE", value_parser = setting("transfer.download_rate_per_transfer"), hide_possible_values = true)]
     pub limit: Option<Override>,
+    /// Say each second on stderr how far it is, where no bar is shown
+    #[arg(long)]
+    pub progress: bool,
 }
 
 impl GetArgs {

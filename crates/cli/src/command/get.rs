@@ -47,7 +47,8 @@ async fn get(
     let started = Instant::now();
     let readers = context.readers(ui)?;
     let client = &session.client;
-    let progress = Arc::new(ui.progress(&args.object));
+    let label = &args.object;
+    let progress = Arc::new(if args.progress { ui.progress_in_lines(label) } else { ui.progress(label) });
     let reading = Reading::open(&client.world, client.transfer, progress, object, &readers).await?;
     let details = reading.details();
     let out = args.out.clone().unwrap_or_else(|| default_name(details));
@@ -102,26 +103,17 @@ async fn to_file(
     let unwritable = |error| unwritable(out, error);
     let mut sink = FileSink::resume(out, existing, resumption).await.map_err(unwritable)?;
     let (resumed_size, _) = sink.written().expect("nothing was written yet, so that nothing failed");
-    let details = reading.details();
-    let wanted = if resumed_size == 0 {
-        range
-    } else {
-        let whole = range.unwrap_or(0..details.size);
-        Some(whole.start + resumed_size..whole.end.min(details.size))
-    };
     if resumed_size > 0 {
         ui.note(format!("going on behind the {} that are there already", bytes(resumed_size)));
     }
-    if wanted.as_ref().is_none_or(|wanted| resumed_size == 0 || !wanted.is_empty()) {
-        // The sink takes the digest of all it holds; the engine's would begin where this run does.
-        reading.copy(wanted, DigestCheck::Skip, &mut sink).await.inspect_err(|_| {
-            if sink.written().is_none_or(|(written, _)| written > 0) {
-                ui.note("what was got is kept: the same command goes on from there");
-            }
-        })?;
-    }
+    // The sink takes the digest of all it holds; the engine's would begin where this run does.
+    reading.copy_on(range, resumed_size, DigestCheck::Skip, &mut sink).await.inspect_err(|_| {
+        if sink.written().is_none_or(|(written, _)| written > 0) {
+            ui.note("what was got is kept: the same command goes on from there");
+        }
+    })?;
     let (size, digest) = sink.written().expect("every write has succeeded");
-    if check == DigestCheck::Check && digest != details.digest {
+    if check == DigestCheck::Check && digest != reading.details().digest {
         sink.discard();
         return Err(GetError::Digest.into());
     }

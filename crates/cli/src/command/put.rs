@@ -25,7 +25,7 @@ use crate::command::CommandError;
 use crate::command::client::{Session, warn_of_failures};
 use crate::context::{Context, now};
 use crate::exit::Exit;
-use crate::ui::{Fields, Ui, bytes, duration, rate};
+use crate::ui::{Fields, Progress, Ui, bytes, duration, rate};
 
 /// What is shown of a put.
 #[derive(Debug, Serialize)]
@@ -106,7 +106,7 @@ impl Command<'_> {
                 Some((path, state)) => self.journal(&order, &path, &state, restart).await?,
                 None => self.journals.pipe(),
             };
-            let progress = Arc::new(self.ui.progress(&order.name));
+            let progress = self.progress(&order.name);
             let client = &self.session.client;
             let source = source.as_mut();
             let done =
@@ -191,6 +191,11 @@ impl Command<'_> {
             journal.leave().map_err(unwritable)?;
             self.clear().await?;
         }
+    }
+
+    fn progress(&self, label: &str) -> Arc<Progress> {
+        let Self { ui, args, .. } = self;
+        Arc::new(if args.progress { ui.progress_in_lines(label) } else { ui.progress(label) })
     }
 
     fn begin_anew(&self, path: &Path) {

@@ -7,7 +7,7 @@ use datamesh_core::encode::{decode, encode};
 use datamesh_core::id::{ItemId, NodeId, ShardId};
 use datamesh_core::lease::{Lease, LeaseTag, Release, Subject};
 use datamesh_core::manifest::Stripe;
-use datamesh_core::receipt::Receipt;
+use datamesh_core::receipt::{Countersignature, Receipt, ServedItem, Service, ServiceReceipt, SessionId};
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::sign::{Signable, Signed};
 use datamesh_core::time::{Epoch, Timestamp};
@@ -75,6 +75,41 @@ fn signed_messages_keep_their_bytes_and_verify() {
         software: "0.1.0".to_owned(),
     };
     check_signed("node-record", &Signed::sign(record, &node_key()));
+}
+
+#[test]
+fn what_was_served_keeps_its_bytes_with_both_signatures() {
+    let reader = SigningKey::from_bytes(&[6; 32]);
+    let service = Service {
+        server: node(),
+        reader: NodeId::from_bytes(reader.verifying_key().to_bytes()),
+        session: SessionId::from_bytes([7; 16]),
+        sequence: 2,
+        items: vec![ServedItem { item: ItemId::Shard(ShardId::of(b"data")), size: 64 }],
+        total: 128,
+        served: Timestamp::from_ms(1_700_000_000_000),
+    };
+    let service = Signed::sign(service, &reader);
+    check_signed("service", &service);
+    let countersignature = Countersignature::of(&service, Timestamp::from_ms(1_700_000_000_001));
+    let countersignature = Signed::sign(countersignature, &node_key());
+    check_signed("countersignature", &countersignature);
+    let mut receipt = ServiceReceipt { service: service.clone(), countersignature: countersignature.clone() };
+    assert!(receipt.verify().is_ok());
+    let other = Countersignature::of(&service, Timestamp::from_ms(0));
+    let other = Countersignature { service: [8; 32], ..other };
+    receipt.countersignature = Signed::sign(other, &node_key());
+    assert!(receipt.verify().is_err(), "a countersignature under something else");
+
+    let request = Request::Acknowledge(service);
+    check("acknowledge-request", &encode(&request));
+    assert_eq!(decode::<Request>(&read("acknowledge-request")), Ok(request));
+    let response = Response::Countersigned(countersignature);
+    check("countersigned-response", &encode(&response));
+    assert_eq!(decode::<Response>(&read("countersigned-response")), Ok(response));
+    let refused = Response::Refused(Refusal::NotServed);
+    check("not-served-response", &encode(&refused));
+    assert_eq!(decode::<Response>(&read("not-served-response")), Ok(refused));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Moves shards: bounded, retried, hedged. The only sender.
 
+mod acknowledge;
 mod gather;
 mod locate;
 mod reuse;
@@ -19,6 +20,7 @@ use datamesh_core::topology::Topology;
 use datamesh_core::wire::{FetchRequest, Message, Refusal, Request, Response, StoreRequest, StoredItem};
 use futures::future::{Either, select};
 
+use self::acknowledge::Served;
 pub use self::gather::GatherError;
 pub use self::locate::Located;
 pub(crate) use self::reuse::Likelihood;
@@ -153,6 +155,7 @@ pub struct Transfer {
     pub(crate) settings: TransferSettings,
     observer: Arc<dyn Observer>,
     flow: Flow,
+    served: Served,
     troubles: Mutex<BTreeMap<NodeId, Trouble>>,
 }
 
@@ -175,7 +178,16 @@ impl Transfer {
         let ring = world.compute.output(move || Ring::of(&known)).await;
         let TransferSettings { priority, limits, hedge_after, .. } = settings;
         let flow = Flow::start(Arc::clone(&world.traffic), FlowSettings { priority, limits, hedge_after });
-        Self { world, topology, ring, settings, observer, flow, troubles: Mutex::default() }
+        Self {
+            world,
+            topology,
+            ring,
+            settings,
+            observer,
+            flow,
+            served: Served::default(),
+            troubles: Mutex::default(),
+        }
     }
 
     /// Waits until the transfer may move bytes: only so many transfers of a process do at once. It may until this is dropped.
@@ -322,6 +334,7 @@ impl Transfer {
                     return Err(Failure::Lied { node, item });
                 }
                 self.world.traffic.credit(node);
+                self.note_served(node, item, bytes.len());
                 self.observe(Event::Received { node, bytes: count(bytes.len()) });
                 Ok(bytes)
             }

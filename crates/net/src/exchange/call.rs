@@ -296,7 +296,8 @@ fn answers(request: &Request, response: &Response) -> bool {
         | (Request::Records { .. }, Response::Records { .. })
         | (Request::Announce(_), Response::Learned { .. })
         | (Request::Status, Response::Status(_))
-        | (Request::Metrics, Response::Metrics) => true,
+        | (Request::Metrics, Response::Metrics)
+        | (Request::Acknowledge(_), Response::Countersigned(_)) => true,
         (Request::Has(items), Response::Holds(holds)) => items.len() == holds.len(),
         _ => false,
     }

@@ -75,6 +75,7 @@ impl Header for Request {
             Self::Store(store) => bounded_item(&store.item),
             Self::Has(items) => items.len() <= WIRE_ITEMS_MAX,
             Self::Announce(records) => bounded_records(records),
+            Self::Acknowledge(service) => service.unverified().bounded(),
             Self::Fetch(_)
             | Self::Describe(_)
             | Self::Lease { .. }
@@ -111,6 +112,7 @@ impl Header for Response {
             | Self::Learned { .. }
             | Self::Status(_)
             | Self::Metrics
+            | Self::Countersigned(_)
             | Self::Refused(_) => true,
         }
     }

@@ -105,6 +105,10 @@ metrics! {
     REQUESTS = Counter "datamesh_requests" ["request", "outcome"];
     /// Bytes of items that others sent to the node (`received`) or got from it (`sent`).
     REQUEST_BYTES = Counter "datamesh_request_item_bytes" ["direction"];
+    /// Acknowledgments of what was served that both ends have signed.
+    RECEIPTS = Counter "datamesh_receipts" [];
+    /// Bytes of items that they are for.
+    RECEIPT_BYTES = Counter "datamesh_receipt_item_bytes" [];
     /// Items that the node holds.
     STORE_ITEMS = Gauge "datamesh_store_items" [];
     /// Bytes that its items take.

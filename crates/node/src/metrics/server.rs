@@ -44,6 +44,7 @@ kinds! {
     Announce "announce",
     Status "status",
     Metrics "metrics",
+    Acknowledge "acknowledge",
 }
 
 /// What a node was asked so far.
