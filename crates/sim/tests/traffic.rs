@@ -363,7 +363,7 @@ fn fifty_chunks_are_under_way_at_once_where_memory_allows_and_no_peer_has_more_t
         SimWorld::run(6, Link::default(), async |sim| {
             let mesh = Mesh::new(sim, with_memory(memory), &[None; 6]);
             let object = mesh.put(100 * MIB, TransferSettings::default()).await;
-            let settings = TransferSettings::default();
+            let settings = TransferSettings { stripes_in_flight: 64, ..TransferSettings::default() };
             let mut sink = Counted::default();
             let get = mesh.get(object, settings, Arc::new(Unobserved), &mut sink);
             let watch = async {
