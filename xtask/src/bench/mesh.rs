@@ -180,6 +180,8 @@ impl Mesh {
     pub(super) fn client(&self, arguments: &[&str], feed: Feed) -> Result<Operation, String> {
         let (log, printed) = (self.folder.join("client.log"), self.folder.join("client.printed"));
         let mut command = self.command(arguments);
+        // What was got before must come from the nodes again.
+        command.env("DATAMESH_CACHE_CAPACITY", "0B");
         let create = |path: &Path| File::create(path).map_err(|error| format!("{}: {error}", path.display()));
         command.stderr(create(&log)?).stdout(create(&printed)?);
         match feed {
