@@ -1,6 +1,6 @@
 //! How far a transfer is, how fast it goes, and when it will be done. Pure.
 //!
-//! The rate is that of a window of the recent past: half of the time since the transfer began, [`WINDOW_MAX`] at the most. So
+//! The rate is that of a window of the recent past: half of the time since the transfer began, 30 s at the most. So
 //! a short transfer is judged by most of what it has done, and a long one by how it goes now. Chunks arrive in bursts, a
 //! window of eight at a time, hence no average over fractions of a second.
 
