@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 /// Most buffers that one system call may be given (`IOV_MAX` of Linux).
 const WRITE_PARTS_MAX: usize = 1024;
-/// Most bytes that one system call is given. For larger ones Linux fills its cache with pages of megabytes, which on a virtual
-/// machine are often memory that it has not touched yet: ten times the processor time was measured.
+/// Most bytes that one system call is given. For larger ones Linux takes memory of whole megabytes for its cache, which on a
+/// virtual machine is often memory that it has not touched yet: up to ten times the processor time, see docs/performance.md.
 const WRITE_SIZE_MAX: usize = 256 * 1024;
 /// Items are ciphertext, but whose they are is nobody else's business.
 const FILE_MODE: u32 = 0o600;

@@ -20,8 +20,8 @@ use tokio::task::JoinHandle;
 use super::{STEP, blocking};
 use crate::system::SystemEntropy;
 
-/// Most bytes that one system call is given. For larger ones Linux fills its cache with pages of megabytes, which on a virtual
-/// machine are often memory that it has not touched yet: ten times the processor time was measured.
+/// Most bytes that one system call is given. For larger ones Linux takes memory of whole megabytes for its cache, which on a
+/// virtual machine is often memory that it has not touched yet: up to ten times the processor time, see docs/performance.md.
 const WRITE_SIZE_MAX: usize = 256 * 1024;
 
 /// What becomes of something that has the final name already.
