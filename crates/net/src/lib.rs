@@ -1,4 +1,4 @@
-//! The libp2p network: peers, discovery, and the exchange of shards.
+//! The network: peers and discovery over libp2p, and the exchange of shards, over a data plane of its own where it can.
 //!
 //! [`start`] gives a [`Network`], which is the engine's [`Peers`](datamesh_engine::world::Peers). One task owns the swarm,
 //! one keeps what is known of the mesh fresh, and one per stream or connection of the data plane answers requests; they speak

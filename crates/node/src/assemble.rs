@@ -19,7 +19,7 @@ use datamesh_net::{
     Answer, DataPlane, Identity, IdentityError, JoinError, Multiaddr, Network, NetworkSettings, NodeOffer,
     StartError,
 };
-use datamesh_store::cache::{CacheFigures, CacheSettings, DiskCache};
+use datamesh_store::cache::{CacheSettings, DiskCache};
 use datamesh_store::disk::Files;
 use datamesh_store::{OpenError, Recovery, Store, StoreSettings};
 use futures::FutureExt;
@@ -182,15 +182,6 @@ impl Client {
     #[must_use]
     pub fn traffic(&self) -> Arc<dyn TrafficView> {
         Arc::clone(&self.world.traffic) as Arc<dyn TrafficView>
-    }
-
-    /// What the cache has done since the client came up, and how full it is; zeros where there is none.
-    #[must_use]
-    pub fn cache_figures(&self) -> CacheFigures {
-        match &self.backing {
-            Backing::Joined { cache: Some(cache), .. } => cache.figures(),
-            _ => CacheFigures::default(),
-        }
     }
 
     /// The network, unless the mesh is in this process.

@@ -180,7 +180,7 @@ impl Journals {
                     cleared.pending_count += 1;
                     break;
                 }
-                cleared.released_count += 1;
+                cleared.released_count += u64::from(all_told);
             }
             file.remove()?;
         }

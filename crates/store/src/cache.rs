@@ -10,8 +10,8 @@
 //!   time of a file's last change is the time of its last use (`space`).
 //! - **The bound.** One count under one lock, raised before an entry is written (`space`). A crash in between counts too much,
 //!   never too little, until the next sweep counts again.
-//! - **Who waits.** Nobody: reads run on threads of their own, writes on another (`writer`); an offer that finds the queue full
-//!   is dropped.
+//! - **Who waits.** Nobody for long: reads run on threads of their own, writes on another (`writer`); an offer reads and writes
+//!   a few blocks of 64 bytes where it is made, and one that finds the queue full is dropped.
 
 mod doorkeeper;
 mod entry;

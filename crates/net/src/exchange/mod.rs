@@ -1,6 +1,6 @@
-//! The exchange protocol: requests and their answers on libp2p streams, bounded in bytes.
+//! The exchange protocol: requests and their answers, on libp2p streams or the data plane, bounded in bytes.
 //!
-//! One stream carries one request and its answer at a time, then the next. It is not the request-response behaviour of
+//! One stream carries one request and its answer at a time, then the next; the data plane numbers them. On streams it is not the request-response behaviour of
 //! libp2p because that neither says which peer sent a malformed request, nor lets bytes be counted before they are
 //! allocated, nor gives up a call whose caller has gone. A peer that speaks request-response is understood.
 

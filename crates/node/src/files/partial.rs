@@ -123,23 +123,19 @@ impl FileSink {
         let writing = match Writing::read(&partial, journal)? {
             Ok(writing) => writing,
             Err(mut journal) => {
-                let _ = fs::remove_file(&partial);
-                let file = File::create_new(&partial).map_err(|error| in_the_way(&partial, &error))?;
                 let full = parent(&partial).canonicalize()?.join(partial.file_name().expect("it has one"));
                 let cover = Bytes::copy_from_slice(full.as_os_str().as_encoded_bytes());
+                // Claimed before the partial file is touched: whoever has the journal has the file.
                 match journal.append(&[cover]) {
                     // Somebody else has just begun the same.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(Self::new(
-                            path,
-                            existing,
-                            partial,
-                            Writing::fresh(file, None),
-                            Lasting::Removed,
-                        ));
+                        return Self::create(path, existing);
                     }
                     added => added?,
                 }
+                // A file that is in the way all the same is an error below.
+                let _ = fs::remove_file(&partial);
+                let file = File::create_new(&partial).map_err(|error| in_the_way(&partial, &error))?;
                 Writing::fresh(file, Some(journal))
             }
         };

@@ -70,13 +70,20 @@ impl Known {
         let (_, mut before) = self.folds.remove(&fold).unwrap_or((changed, BTreeMap::new()));
         let mut after = BTreeMap::new();
         for stripe in stripes {
-            let shards = before.remove(&stripe);
+            // One whose shard was forgotten is read again.
+            let known = |shards: &Vec<ShardId>| shards.iter().all(|shard| self.shards.contains_key(shard));
+            let shards = before.remove(&stripe).filter(known);
             if let Some(shards) = shards.or_else(|| self.learn(space, stripe)) {
                 after.insert(stripe, shards);
             }
         }
-        for shard in before.into_values().flatten() {
-            self.shards.remove(&shard);
+        for (stripe, shards) in before {
+            // Stripes of other redundancy may have the same shard.
+            for shard in shards {
+                if self.shards.get(&shard).is_some_and(|place| place.stripe == stripe) {
+                    self.shards.remove(&shard);
+                }
+            }
         }
         self.folds.insert(fold, (changed, after));
     }
