@@ -249,6 +249,9 @@ fn rot_is_found_survived_and_repaired() {
     assert_eq!(desk.get(&[object]), bytes);
     let found = json(&desk.home(), &["verify", "--deep", object]).remove(0);
     assert!(found["score"].as_f64().is_some_and(|score| score < 1.0), "{found}");
+    // The node was told, looked, and does not say any more that it has the shard.
+    let forgotten = json(&desk.home(), &["verify", object]).remove(0);
+    assert!(forgotten["score"].as_f64().is_some_and(|score| score < 1.0), "{forgotten}");
     json(&desk.home(), &["repair", object]);
     let after = json(&desk.home(), &["verify", "--deep", object]).remove(0);
     assert_eq!(after["score"], 1.0, "{after}");

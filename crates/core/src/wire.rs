@@ -134,6 +134,22 @@ pub struct FetchRequest {
     pub offset: u32,
     /// Bytes wanted at most; `None` for all that follow.
     pub size: Option<u32>,
+    /// Whether the node is to hold the item to its id before it sends it: whoever was sent other bytes asks so.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub checked: bool,
+}
+
+impl FetchRequest {
+    /// A request for a whole item of at most so many bytes, as the node has it.
+    #[must_use]
+    pub const fn whole(item: ItemId, size: Option<u32>) -> Self {
+        Self { item, offset: 0, size, checked: false }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde wants")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A node's answer.

@@ -24,7 +24,7 @@ async fn joined_client(node: &Network) -> Network {
 }
 
 fn fetch(item: datamesh_core::id::ItemId, size: Option<u32>) -> Message<Request> {
-    Message::bare(Request::Fetch(FetchRequest { item, offset: 0, size }))
+    Message::bare(Request::Fetch(FetchRequest::whole(item, size)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

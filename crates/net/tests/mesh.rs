@@ -68,7 +68,7 @@ async fn a_bootstrap_address_needs_no_peer_id_and_may_be_quic() {
         let peers = client.peers().await;
         let udp = |address: &Multiaddr| address.to_string().contains("/udp/");
         assert!(peers.iter().any(|peer| udp(&peer.address) == udp(&address)), "{address}: {peers:?}");
-        let fetch = Request::Fetch(datamesh_core::wire::FetchRequest { item, offset: 0, size: None });
+        let fetch = Request::Fetch(datamesh_core::wire::FetchRequest::whole(item, None));
         let answer = client.call(node.node(), Message::bare(fetch)).await.expect("answered");
         assert_eq!(answer.payload, common::patterned(1 << 20));
         client.shutdown().await;

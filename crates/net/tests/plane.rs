@@ -26,7 +26,7 @@ async fn joined_client(node: &Network) -> Network {
 
 fn fetch(item: datamesh_core::id::ItemId, size: usize) -> Message<Request> {
     let size = Some(u32::try_from(size).expect("fits"));
-    Message::bare(Request::Fetch(FetchRequest { item, offset: 0, size }))
+    Message::bare(Request::Fetch(FetchRequest::whole(item, size)))
 }
 
 fn record(network: &Network) -> NodeRecord {

@@ -46,6 +46,22 @@ impl Items for CachedItems {
         .boxed()
     }
 
+    fn fetch_checked(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Bytes>, ItemsError>> {
+        async move {
+            match self.items.fetch_checked(item).await {
+                Ok(Some(bytes)) => Ok(Some(bytes)),
+                missing => {
+                    let cached = self.cache.item(item, 0, None).await;
+                    match cached.filter(|bytes| item.matches(bytes)) {
+                        Some(bytes) => Ok(Some(bytes)),
+                        None => missing,
+                    }
+                }
+            }
+        }
+        .boxed()
+    }
+
     fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>> {
         async move {
             let held = self.items.has(items.clone()).await?;

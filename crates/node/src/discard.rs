@@ -43,6 +43,10 @@ impl<I: Items> Items for Discarding<I> {
         self.0.fetch(item, offset, size)
     }
 
+    fn fetch_checked(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Bytes>, ItemsError>> {
+        self.0.fetch_checked(item)
+    }
+
     fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>> {
         self.0.has(items)
     }

@@ -169,8 +169,15 @@ impl Server {
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<Message<Response>, Refusal> {
-        let FetchRequest { item, offset, size } = request;
-        let found = self.shared.items.fetch(item, offset, size).await.map_err(refusal)?;
+        let FetchRequest { item, offset, size, checked } = request;
+        let items = &self.shared.items;
+        let found = if checked {
+            let whole = items.fetch_checked(item).await;
+            whole.map(|whole| whole.map(|bytes| part(&bytes, offset, size)))
+        } else {
+            items.fetch(item, offset, size).await
+        };
+        let found = found.map_err(refusal)?;
         Ok(match found {
             Some(payload) => Message { header: Response::Found, payload },
             None => Message::bare(Response::Absent),
@@ -245,6 +252,14 @@ impl Server {
         let receipt = Receipt { node: *node, item, size, tag, stored: clock.now() };
         Response::Stored(Signed::sign(receipt, key))
     }
+}
+
+/// `size` bytes at most, from `offset` on.
+fn part(bytes: &Bytes, offset: u32, size: Option<u32>) -> Bytes {
+    let widen = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let begin = widen(offset).min(bytes.len());
+    let end = size.map_or(bytes.len(), |size| begin.saturating_add(widen(size)).min(bytes.len()));
+    bytes.slice(begin..end)
 }
 
 fn has_its_size(item: &StoredItem, size: usize) -> bool {

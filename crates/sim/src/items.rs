@@ -106,18 +106,19 @@ impl State {
         Ok(true)
     }
 
-    fn fetch(&self, item: ItemId, offset: u32, size: Option<u32>) -> Result<Option<Bytes>, ItemsError> {
-        let Some(Held { bytes, .. }) = self.items.get(&item) else {
-            return Ok(None);
-        };
+    fn fetch(&self, item: ItemId, offset: u32, size: Option<u32>) -> Option<Bytes> {
+        let Held { bytes, .. } = self.items.get(&item)?;
         let widen = |number: u32| usize::try_from(number).expect("addresses have at least 32 bits");
         let begin = widen(offset).min(bytes.len());
         let end = size.map_or(bytes.len(), |size| begin.saturating_add(widen(size)).min(bytes.len()));
-        let whole = begin == 0 && end == bytes.len();
-        if whole && !item.matches(bytes) {
-            return Err(ItemsError::Rotten(item));
+        Some(bytes.slice(begin..end))
+    }
+
+    fn fetch_checked(&self, item: ItemId) -> Result<Option<Bytes>, ItemsError> {
+        match self.fetch(item, 0, None) {
+            Some(bytes) if !item.matches(&bytes) => Err(ItemsError::Rotten(item)),
+            whole => Ok(whole),
         }
-        Ok(Some(bytes.slice(begin..end)))
     }
 
     fn describe(&self, item: ItemId) -> Option<Description> {
@@ -152,7 +153,11 @@ impl Items for MemoryItems {
         offset: u32,
         size: Option<u32>,
     ) -> BoxFuture<'_, Result<Option<Bytes>, ItemsError>> {
-        ready(self.state().fetch(item, offset, size)).boxed()
+        ready(Ok(self.state().fetch(item, offset, size))).boxed()
+    }
+
+    fn fetch_checked(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Bytes>, ItemsError>> {
+        ready(self.state().fetch_checked(item)).boxed()
     }
 
     fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>> {

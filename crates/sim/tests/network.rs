@@ -37,7 +37,7 @@ fn answerer(key: SigningKey, items: Arc<MemoryItems>, clock: Arc<dyn Clock>) -> 
                     let receipt = Receipt { node, item: id, size, tag, stored: clock.now() };
                     Message::bare(Response::Stored(Signed::sign(receipt, &key)))
                 }
-                Request::Fetch(FetchRequest { item, offset, size }) => {
+                Request::Fetch(FetchRequest { item, offset, size, .. }) => {
                     match items.fetch(item, offset, size).await.expect("readable") {
                         Some(payload) => Message { header: Response::Found, payload },
                         None => Message::bare(Response::Absent),
@@ -88,7 +88,7 @@ fn store(sim: &SimWorld) -> Message<Request> {
 }
 
 fn fetch() -> Message<Request> {
-    Message::bare(Request::Fetch(FetchRequest { item: item(), offset: 0, size: None }))
+    Message::bare(Request::Fetch(FetchRequest::whole(item(), None)))
 }
 
 fn has() -> Message<Request> {
@@ -275,8 +275,11 @@ fn memory_items_keep_the_contract_of_items() {
 
     assert_eq!((release(1), release(1)), (Some(Ok(1)), Some(Ok(0))));
     assert_eq!(stored(1), Some(Err(ItemsError::Released)));
+    assert_eq!(items.fetch_checked(item()).now_or_never(), part(BYTES));
     assert!(items.rot(item()));
-    assert_eq!(fetched(0, None), Some(Err(ItemsError::Rotten(item()))));
+    let rotten = fetched(0, None).expect("at once").expect("readable").expect("held");
+    assert!(!item().matches(&rotten));
+    assert_eq!(items.fetch_checked(item()).now_or_never(), Some(Err(ItemsError::Rotten(item()))));
     assert_eq!(release(2), Some(Ok(1)));
     assert_eq!(items.has(vec![item()]).now_or_never(), Some(Ok(vec![false])));
     assert_eq!(items.lease(item(), lease(&key, 3)).now_or_never(), Some(Ok(false)));

@@ -286,7 +286,7 @@ fn a_node_countersigns_what_it_served_to_that_very_peer_and_nothing_else() {
         let mesh = Mesh::new(sim, 1);
         let object = mesh.put(1000, "1+0").await;
         let item = ItemId::Block(object.root());
-        let fetch = || mesh.ask(Request::Fetch(FetchRequest { item, offset: 0, size: Some(400_000) }));
+        let fetch = || mesh.ask(Request::Fetch(FetchRequest::whole(item, Some(400_000))));
         let submit = |service: Service| mesh.ask(Request::Acknowledge(Signed::sign(service, &mesh.key)));
         let not_served = Response::Refused(Refusal::NotServed);
 

@@ -71,7 +71,7 @@ fn next_job(jobs: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
     jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
 }
 
-/// Reads a part of an item, or all of it and checks it.
+/// Reads a part of an item, as it is on the disk.
 pub(crate) fn fetch(
     shared: &Shared,
     item: ItemId,
@@ -82,15 +82,17 @@ pub(crate) fn fetch(
         let left = row.payload_size.saturating_sub(offset);
         let size = size.unwrap_or(left).min(left);
         let size_in_memory = usize::try_from(size).expect("32 bits fit a usize");
-        let bytes = shared.read_payload(row, offset, size_in_memory)?;
-        let whole = size == row.payload_size;
-        Ok(if whole && !item.matches(&bytes) {
-            Err(ItemsError::Rotten(item))
-        } else {
-            Ok(Bytes::from(bytes))
-        })
-    })?
-    .transpose()
+        Ok(Bytes::from(shared.read_payload(row, offset, size_in_memory)?))
+    })
+}
+
+/// Reads all of an item and holds it to its id.
+pub(crate) fn fetch_checked(shared: &Shared, item: ItemId) -> Result<Option<Bytes>, ItemsError> {
+    let whole = fetch(shared, item, 0, None)?;
+    match whole {
+        Some(bytes) if !item.matches(&bytes) => Err(ItemsError::Rotten(item)),
+        whole => Ok(whole),
+    }
 }
 
 /// Reads what is known of an item as a part of one stripe: the first of them, in the order of their ids.

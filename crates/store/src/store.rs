@@ -197,7 +197,12 @@ impl Store {
         size: Option<u32>,
     ) -> Result<Option<Bytes>, ItemsError> {
         let shared = self.inner.shared.clone();
-        let fetched = self.readers().run(move || read::fetch(&shared, item, offset, size)).await;
+        self.readers().run(move || read::fetch(&shared, item, offset, size)).await
+    }
+
+    async fn fetch_checked_item(&self, item: ItemId) -> Result<Option<Bytes>, ItemsError> {
+        let shared = self.inner.shared.clone();
+        let fetched = self.readers().run(move || read::fetch_checked(&shared, item)).await;
         if let Err(ItemsError::Rotten(_)) = fetched {
             // Looked at again by the writer, who forgets it. If the writer is busy, the next reader says it again.
             let _ = self.handles().commands.try_send(Command::Condemn { item });
@@ -223,6 +228,10 @@ impl Items for Store {
         size: Option<u32>,
     ) -> BoxFuture<'_, Result<Option<Bytes>, ItemsError>> {
         self.fetch_item(item, offset, size).boxed()
+    }
+
+    fn fetch_checked(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Bytes>, ItemsError>> {
+        self.fetch_checked_item(item).boxed()
     }
 
     fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>> {

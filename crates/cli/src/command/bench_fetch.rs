@@ -73,7 +73,7 @@ async fn fetch_until(world: &World, held: &[(NodeId, ItemId)], first: usize, unt
         if begun >= until {
             break;
         }
-        let request = Request::Fetch(FetchRequest { item: *item, offset: 0, size: None });
+        let request = Request::Fetch(FetchRequest::whole(*item, None));
         match world.peers.call(*node, Message::bare(request)).await {
             Ok(Message { header: Response::Found, payload }) if item.matches(&payload) => {
                 seen.latencies.push(begun.elapsed());

@@ -314,8 +314,26 @@ impl Transfer {
         patience: &Patience,
     ) -> Result<Bytes, Failure> {
         // Said before, so that neither side keeps more memory free for the answer than it takes.
-        let size = u32::try_from(size_max).ok();
-        let request = Message::bare(Request::Fetch(FetchRequest { item, offset: 0, size }));
+        let request = FetchRequest::whole(item, u32::try_from(size_max).ok());
+        match self.fetch_as(node, request, size_max, patience).await {
+            // A node holds what it sends to no id: its disk may have lied to it. Asked so, it looks, and forgets what is rotten.
+            Err(Failure::Lied { .. }) => {
+                let request = FetchRequest { checked: true, ..request };
+                self.fetch_as(node, request, size_max, patience).await
+            }
+            fetched => fetched,
+        }
+    }
+
+    async fn fetch_as(
+        &self,
+        node: NodeId,
+        request: FetchRequest,
+        size_max: usize,
+        patience: &Patience,
+    ) -> Result<Bytes, Failure> {
+        let item = request.item;
+        let request = Message::bare(Request::Fetch(request));
         // How long a block is turns out when it is there; it is counted then.
         let expected = if matches!(item, ItemId::Shard(_)) { size_max } else { 0 };
         let call = self.flow.begin(node, Direction::Download, count(expected), patience).await;

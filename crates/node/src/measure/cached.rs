@@ -163,7 +163,7 @@ async fn ask(client: &Client, node: NodeId, chunk: &EncodedStripe) -> Result<(),
     let shards = &chunk.stripe.shards[..chunk.stripe.redundancy.data_count()];
     let calls = shards.iter().map(|shard| async move {
         let item = ItemId::Shard(*shard);
-        let request = Request::Fetch(FetchRequest { item, offset: 0, size });
+        let request = Request::Fetch(FetchRequest::whole(item, size));
         let answer = client.world.peers.call(node, Message::bare(request)).await;
         answer.is_ok_and(|answer| answer.header == Response::Found && item.matches(&answer.payload))
     });
