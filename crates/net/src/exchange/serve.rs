@@ -29,6 +29,8 @@ use crate::settings::NetworkLimits;
 const STREAMS_PER_PEER: usize = 256;
 /// Connections of the data plane that one peer may have. More than one of us makes, and a restarted peer may have left some.
 const LINKS_PER_PEER: usize = 8;
+/// Peers that it takes to have all places for answering.
+const PEERS_ANSWERED_MIN: usize = 4;
 /// How long a stream or a connection may lie unused. Longer than a caller keeps it, so that the caller closes it.
 pub(crate) const IDLE: Duration = Duration::from_secs(120);
 
@@ -55,19 +57,28 @@ pub(crate) struct Share(Arc<Parts>);
 struct Parts {
     streams: Arc<Semaphore>,
     links: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
     budget: Budget,
 }
 
 impl Share {
-    fn new(stream_count: usize, link_count: usize, size: usize) -> Self {
-        let (streams, links) = (Semaphore::new(stream_count), Semaphore::new(link_count));
-        let budget = Budget::new(size);
-        Self(Arc::new(Parts { streams: Arc::new(streams), links: Arc::new(links), budget }))
+    fn new(limits: &NetworkLimits) -> Self {
+        let answer_count = (limits.answers / PEERS_ANSWERED_MIN).max(1);
+        Self::with(STREAMS_PER_PEER, LINKS_PER_PEER, answer_count, limits.inbound_bytes_per_peer)
+    }
+
+    fn with(stream_count: usize, link_count: usize, answer_count: usize, size: usize) -> Self {
+        Self(Arc::new(Parts {
+            streams: Arc::new(Semaphore::new(stream_count)),
+            links: Arc::new(Semaphore::new(link_count)),
+            answers: Arc::new(Semaphore::new(answer_count)),
+            budget: Budget::new(size),
+        }))
     }
 
     /// The share of a peer that is answered nothing.
     pub(crate) fn none() -> Self {
-        Self::new(0, 0, 0)
+        Self::with(0, 0, 0, 0)
     }
 
     /// A place for one more connection of the data plane, if there is one.
@@ -80,7 +91,7 @@ impl Share {
 pub(crate) struct Room {
     _share: Reservation,
     _bytes: Reservation,
-    _answering: Option<OwnedSemaphorePermit>,
+    _answering: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 impl Server {
@@ -115,7 +126,7 @@ impl Server {
             return Share(share);
         }
         shares.retain(|_, share| share.strong_count() > 0);
-        let share = Share::new(STREAMS_PER_PEER, LINKS_PER_PEER, self.limits.inbound_bytes_per_peer);
+        let share = Share::new(&self.limits);
         shares.insert(node, Arc::downgrade(&share.0));
         share
     }
@@ -204,7 +215,9 @@ impl Server {
         let Some(header_room) = self.room(share, size).await else { return Ok(false) };
         let (header, payload_size) = frame::read_header::<Request>(stream, size, self.limits.stall).await?;
         drop(header_room);
-        let Some(_room) = self.message_room(share, &header, payload_size).await else { return Ok(false) };
+        let Some(_room) = self.message_room(share, &header, size + payload_size).await else {
+            return Ok(false);
+        };
         let payload = frame::read_payload(stream, payload_size, &self.buffers, self.limits.stall).await?;
         self.count_request(size + payload_size);
         let answer = self.answer(from, Message { header, payload }).await?;
@@ -221,18 +234,27 @@ impl Server {
         Some(Room { _share: share, _bytes: bytes, _answering: None })
     }
 
-    /// Room for a request's payload and its longest answer, and a place among those that are answered at once.
+    /// Room for a request and its longest answer, and a place among those that are answered at once: in the peer's share, where
+    /// it is waited for, then among all, where there is one or the node is busy.
     pub(crate) async fn message_room(
         &self,
         share: &Share,
         header: &Request,
-        payload_size: usize,
+        request_size: usize,
     ) -> Option<Room> {
-        let message_size = payload_size + answer_size_max(header).1;
+        let (header_size_max, payload_size_max) = answer_size_max(header);
+        let message_size = request_size + header_size_max + payload_size_max;
+        let own_place = self.share_place(share).await?;
         let share = self.reserve(&share.0.budget, message_size).await?;
-        let answering = Arc::clone(&self.answers).try_acquire_owned().ok()?;
+        let place = Arc::clone(&self.answers).try_acquire_owned().ok()?;
         let bytes = self.reserve(&self.budget, message_size).await?;
-        Some(Room { _share: share, _bytes: bytes, _answering: Some(answering) })
+        Some(Room { _share: share, _bytes: bytes, _answering: Some([own_place, place]) })
+    }
+
+    async fn share_place(&self, share: &Share) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&share.0.answers).acquire_owned();
+        let place = timeout(self.limits.stall, place).await.ok()?;
+        Some(place.expect("places are never closed"))
     }
 
     async fn reserve(&self, budget: &Budget, size: usize) -> Option<Reservation> {

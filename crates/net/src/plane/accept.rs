@@ -185,7 +185,7 @@ impl Acceptor {
             drop(header_room);
             let place = Arc::clone(&calls).try_acquire_owned().ok();
             let room = match &place {
-                Some(_) => self.server.message_room(share, &header, payload_size).await,
+                Some(_) => self.server.message_room(share, &header, size + payload_size).await,
                 None => None,
             };
             let (Some(room), Some(place)) = (room, place) else {
