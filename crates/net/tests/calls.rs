@@ -208,5 +208,8 @@ async fn a_request_under_way_has_room_for_the_headers_too() {
     };
     let (answer, reserved) = tokio::join!(call, amid);
     answer.expect("answered");
-    assert!((4 * 1024..MIB).contains(&reserved), "{reserved} bytes for a request and an answer without payload");
+    assert!(
+        (4 * 1024..MIB).contains(&reserved),
+        "{reserved} bytes for a request and an answer without payload"
+    );
 }

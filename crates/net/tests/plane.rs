@@ -109,6 +109,53 @@ async fn an_unreachable_data_port_costs_one_attempt_and_no_call() {
     assert_eq!(client.counters().calls_by_link, 0);
 }
 
+/// Accepts connections and says nothing on them. Its second part is its port.
+async fn silent_listener() -> (tokio::task::JoinHandle<()>, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let listening = tokio::spawn(async move {
+        let mut sockets = Vec::new();
+        loop {
+            sockets.push(listener.accept().await.expect("accepted"));
+        }
+    });
+    (listening, port)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dial_outlives_the_calls_that_are_given_up() {
+    let (_listening, port) = silent_listener().await;
+    let (node, _) = pretender(port).await;
+    let mut settings = client_settings(node.listen_addresses());
+    settings.limits.dial = Duration::from_secs(1);
+    let (client, _) = launch(settings).await;
+    until("its addresses are known", async || record_known(&client, &node)).await;
+    let status = || client.call(node.node(), Message::bare(Request::Status));
+    until("a call that waits for no dial takes a stream", async || {
+        tokio::time::timeout(Duration::from_millis(200), status()).await.is_ok_and(|answer| answer.is_ok())
+    })
+    .await;
+    assert_eq!(client.counters().calls_by_link, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_says_nothing_holds_up_no_other() {
+    let (_listening, port) = silent_listener().await;
+    let mut settings = node_settings("a", vec![]);
+    let silent: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}/tls").parse().expect("an address");
+    settings.external = vec![silent];
+    let (node, _) = launch(settings).await;
+    let client = joined_client(&node).await;
+    until("its addresses are known", async || record_known(&client, &node)).await;
+    until("the data plane is taken", async || {
+        let begun = std::time::Instant::now();
+        client.call(node.node(), Message::bare(Request::Status)).await.expect("answered");
+        assert!(begun.elapsed() < Duration::from_secs(3), "a dial may take five: {:?}", begun.elapsed());
+        client.counters().calls_by_link > 0
+    })
+    .await;
+}
+
 fn record_known(client: &Network, node: &Network) -> bool {
     client.topology().record(&node.node()).is_some_and(|record| !record.addresses.is_empty())
 }
