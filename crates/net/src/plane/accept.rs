@@ -174,7 +174,11 @@ impl Acceptor {
         let stall = self.server.stall();
         let calls = Arc::new(Semaphore::new(CALLS_PER_LINK));
         loop {
-            let Some(number) = frame::read_number(&mut half, IDLE).await? else { return Ok(()) };
+            // It is not idle while calls are answered, however long that takes.
+            let answering = || calls.available_permits() < CALLS_PER_LINK;
+            let Some(number) = frame::await_number(&mut half, IDLE, answering).await? else {
+                return Ok(());
+            };
             let size = frame::read_header_size(&mut half, WIRE_HEADER_SIZE_MAX, stall).await?;
             let size = size.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
             let Some(header_room) = self.server.room(share, size).await else {

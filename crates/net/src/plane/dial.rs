@@ -208,7 +208,7 @@ impl Plane {
         self.tally.links_established.increase();
         let closing = self.closing.child_token();
         let (buffers, tally) = (self.buffers.clone(), Arc::clone(&self.tally));
-        Ok(Link::start(halves(secured), self.stall, buffers, tally, closing))
+        Ok(Link::start(node, halves(secured), self.stall, buffers, tally, closing))
     }
 
     /// Closes connections that nobody used for long, and forgets nodes that nobody calls.
