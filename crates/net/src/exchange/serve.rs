@@ -1,7 +1,7 @@
 //! The serving side of the exchange: reads requests within a byte budget, answers them, and reports broken peers.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use datamesh_core::id::NodeId;
@@ -59,31 +59,53 @@ struct Parts {
     links: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     budget: Budget,
+    /// Ends the connections of the data plane that the peer has now.
+    links_end: Mutex<CancellationToken>,
 }
 
 impl Share {
-    fn new(limits: &NetworkLimits) -> Self {
+    fn new(limits: &NetworkLimits, links_end: CancellationToken) -> Self {
         let answer_count = (limits.answers / PEERS_ANSWERED_MIN).max(1);
-        Self::with(STREAMS_PER_PEER, LINKS_PER_PEER, answer_count, limits.inbound_bytes_per_peer)
+        let size = limits.inbound_bytes_per_peer;
+        Self::with(STREAMS_PER_PEER, LINKS_PER_PEER, answer_count, size, links_end)
     }
 
-    fn with(stream_count: usize, link_count: usize, answer_count: usize, size: usize) -> Self {
+    fn with(
+        stream_count: usize,
+        link_count: usize,
+        answer_count: usize,
+        size: usize,
+        links_end: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Parts {
             streams: Arc::new(Semaphore::new(stream_count)),
             links: Arc::new(Semaphore::new(link_count)),
             answers: Arc::new(Semaphore::new(answer_count)),
             budget: Budget::new(size),
+            links_end: Mutex::new(links_end),
         }))
     }
 
     /// The share of a peer that is answered nothing.
     pub(crate) fn none() -> Self {
-        Self::with(0, 0, 0, 0)
+        Self::with(0, 0, 0, 0, CancellationToken::new())
     }
 
     /// A place for one more connection of the data plane, if there is one.
     pub(crate) fn link_place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.links).try_acquire_owned().ok()
+    }
+
+    /// Is cancelled when the peer's connections of the data plane have to end, or the network closes.
+    pub(crate) fn links_end(&self) -> CancellationToken {
+        self.0.links_end().clone()
+    }
+}
+
+impl Parts {
+    fn links_end(&self) -> MutexGuard<'_, CancellationToken> {
+        // Nothing that holds the lock can leave the token half changed.
+        self.links_end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,14 +141,27 @@ impl Server {
         }
     }
 
+    /// Ends the connections of the data plane that a peer has. It may make others, unless it is denied.
+    pub(crate) fn disconnect(&self, node: &NodeId) {
+        let parts = self.shares().get(node).and_then(Weak::upgrade);
+        if let Some(parts) = parts {
+            std::mem::replace(&mut *parts.links_end(), self.closing.child_token()).cancel();
+        }
+    }
+
+    fn shares(&self) -> MutexGuard<'_, BTreeMap<NodeId, Weak<Parts>>> {
+        // Nothing that holds the lock can leave the map half changed.
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The share of a connected peer: one for all its connections.
     pub(crate) fn share(&self, node: NodeId) -> Share {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self.shares();
         if let Some(share) = shares.get(&node).and_then(Weak::upgrade) {
             return Share(share);
         }
         shares.retain(|_, share| share.strong_count() > 0);
-        let share = Share::new(&self.limits);
+        let share = Share::new(&self.limits, self.closing.child_token());
         shares.insert(node, Arc::downgrade(&share.0));
         share
     }

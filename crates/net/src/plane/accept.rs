@@ -131,8 +131,8 @@ impl Acceptor {
 
     async fn welcome(&self, socket: TcpStream) {
         let secured = match timeout(self.dial, self.credentials.welcome(socket)).await {
-            Ok(Ok(secured)) if !self.denied.contains(&secured.node) => secured,
-            Ok(Ok(_)) | Err(_) => return,
+            Ok(Ok(secured)) => secured,
+            Err(_) => return,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "no handshake");
                 return;
@@ -141,7 +141,11 @@ impl Acceptor {
         let node = secured.node;
         let share = self.server.share(node);
         let Some(_place) = share.link_place() else { return };
-        let closing = self.closing.child_token();
+        let closing = share.links_end().child_token();
+        // After the token is there, so that who is denied from now on is disconnected by it.
+        if self.denied.contains(&node) {
+            return;
+        }
         let (send, receive) = halves(secured);
         let (answers, waiting) = mpsc::channel(CALLS_PER_LINK);
         let sending = async {
