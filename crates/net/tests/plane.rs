@@ -125,22 +125,6 @@ async fn silent_listener() -> (tokio::task::JoinHandle<()>, u16) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dial_outlives_the_calls_that_are_given_up() {
-    let (_listening, port) = silent_listener().await;
-    let (node, _) = pretender(port).await;
-    let mut settings = client_settings(node.listen_addresses());
-    settings.limits.dial = Duration::from_secs(1);
-    let (client, _) = launch(settings).await;
-    until("its addresses are known", async || record_known(&client, &node)).await;
-    let status = || client.call(node.node(), Message::bare(Request::Status));
-    until("a call that waits for no dial takes a stream", async || {
-        tokio::time::timeout(Duration::from_millis(200), status()).await.is_ok_and(|answer| answer.is_ok())
-    })
-    .await;
-    assert_eq!(client.counters().calls_by_link, 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_says_nothing_holds_up_no_other() {
     let (_listening, port) = silent_listener().await;
     let mut settings = node_settings("a", vec![]);

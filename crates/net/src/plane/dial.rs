@@ -232,9 +232,59 @@ impl Plane {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use super::{Lane, PAUSE_MAX, PAUSE_MIN};
+    use datamesh_core::id::NodeId;
+    use futures::FutureExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio::time::{sleep, timeout};
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Lane, PAUSE_MAX, PAUSE_MIN, Plane};
+    use crate::buffers::Buffers;
+    use crate::counters::Tally;
+    use crate::identity::Identity;
+    use crate::membership::Membership;
+    use crate::membership::book::tests::signed;
+    use crate::peers::Denied;
+    use crate::plane::handshake::Credentials;
+    use crate::settings::NetworkLimits;
+
+    const DIAL: Duration = Duration::from_millis(400);
+
+    /// A participant who knows one node by this data address.
+    fn plane(port: u16) -> (Arc<Plane>, NodeId) {
+        let record = signed(1, 1, |record| record.addresses = vec![format!("/ip4/127.0.0.1/tcp/{port}/tls")]);
+        let node = record.unverified().node;
+        let tally = Arc::new(Tally::default());
+        let membership = Membership::new(None, vec![record], mpsc::channel(1).0, Arc::clone(&tally));
+        let identity = Identity::generate().expect("entropy");
+        let credentials = Credentials::new(&identity.keypair(), None).expect("a certificate");
+        let limits = NetworkLimits { dial: DIAL, ..NetworkLimits::default() };
+        let plane = Plane::new(
+            credentials,
+            Arc::new(membership),
+            Denied::default(),
+            &limits,
+            Buffers::default(),
+            tally,
+            CancellationToken::new(),
+        );
+        (Arc::new(plane), node)
+    }
+
+    #[tokio::test]
+    async fn a_dial_outlives_the_call_that_began_it() {
+        // It connects, since the system accepts, and nobody shakes hands.
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let (plane, node) = plane(silent.local_addr().expect("bound").port());
+        assert!(timeout(DIAL / 4, plane.link(node)).await.is_err(), "given up while it dials");
+        sleep(DIAL).await;
+        let outcome = plane.link(node).now_or_never();
+        assert!(matches!(outcome, Some(None)), "what came of it is known");
+    }
 
     #[test]
     fn a_failure_is_remembered_until_the_next_one_would_not_count_for_more() {
