@@ -136,27 +136,31 @@ impl Plane {
     /// # Cancel safety
     /// A dial that was begun goes on, and what comes of it is remembered for the next call.
     pub(crate) async fn link(self: &Arc<Self>, node: NodeId) -> Option<Arc<Link>> {
-        let addresses = self.membership.data_addresses(&node);
-        if addresses.is_empty() || self.denied.contains(&node) {
+        if self.denied.contains(&node) {
             return None;
         }
         let lane = Arc::clone(self.lanes().entry(node).or_default());
         if let Some((link, link_count)) = lane.best() {
             if link.outstanding() >= CROWDED && link_count < LINKS_PER_NODE {
-                self.begin(node, &lane, addresses, LINKS_PER_NODE);
+                self.begin(node, &lane, LINKS_PER_NODE);
             }
             return Some(link);
         }
-        self.begin(node, &lane, addresses, 1);
+        self.begin(node, &lane, 1);
         let _dialed = lane.dialing.lock().await;
         lane.best().map(|(link, _)| link)
     }
 
     /// Dials a node in the background, unless that is being done or there are so many connections to it already. Not within the
     /// call that needs it: a call that is given up, as one of two that race is, must not take the dial with it.
-    fn begin(self: &Arc<Self>, node: NodeId, lane: &Arc<Lane>, addresses: Vec<HostPort>, link_count: usize) {
+    fn begin(self: &Arc<Self>, node: NodeId, lane: &Arc<Lane>, link_count: usize) {
         let Ok(dialing) = Arc::clone(&lane.dialing).try_lock_owned() else { return };
         if !lane.lacks(link_count) {
+            return;
+        }
+        // Looked up here and not for each call, since they have to be parsed.
+        let addresses = self.membership.data_addresses(&node);
+        if addresses.is_empty() {
             return;
         }
         let (plane, lane) = (Arc::clone(self), Arc::clone(lane));
