@@ -167,6 +167,7 @@ pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Resu
         notices,
         membership: Arc::clone(membership),
         caller: Arc::clone(&carriers.caller),
+        server: carriers.server.clone(),
         joining: joining.clone(),
         addresses: addresses.clone(),
         external: settings.external.clone(),

@@ -117,7 +117,7 @@ pub struct NetworkLimits {
     pub inbound_bytes: usize,
     /// The part of `inbound_bytes` that one peer may have.
     pub inbound_bytes_per_peer: usize,
-    /// Requests that are answered at the same time; those beyond are refused as busy.
+    /// Requests that are answered at the same time, a quarter of them for one peer; those beyond are refused as busy.
     pub answers: usize,
     /// Established connections that others opened.
     pub connections_incoming: u32,

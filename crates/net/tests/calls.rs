@@ -149,16 +149,40 @@ async fn an_overloaded_node_says_that_it_is_busy() {
     let mut settings = node_settings("a", vec![]);
     settings.limits.answers = 4;
     let (node, _) = launch_with(settings, memory).await;
-    let client = joined_client(&node).await;
-    let calls = (0..20).map(|_| client.call(node.node(), Message::bare(Request::Status)));
+    let clients = join_all((0..6).map(|_| joined_client(&node))).await;
+    let calls = clients.iter().map(|client| client.call(node.node(), Message::bare(Request::Status)));
     let answers = join_all(calls).await;
     let busy = |answer: &&Result<Message<Response>, CallError>| {
         matches!(answer, Ok(Message { header: Response::Refused(Refusal::Busy), .. }))
     };
     let refused = answers.iter().filter(busy).count();
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-    assert_eq!(refused, 16);
-    client.call(node.node(), Message::bare(Request::Status)).await.expect("answered after the rush");
+    assert_eq!(refused, 2);
+    let after = clients[0].call(node.node(), Message::bare(Request::Status)).await;
+    assert!(!busy(&&after), "answered after the rush");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_greedy_peer_waits_for_itself_and_others_are_answered() {
+    let memory = Memory::slow(Duration::from_millis(200));
+    let mut settings = node_settings("a", vec![]);
+    settings.limits.answers = 8;
+    let (node, _) = launch_with(settings, Arc::clone(&memory)).await;
+    let (greedy, other) = (joined_client(&node).await, joined_client(&node).await);
+    let status = |client: &Network| {
+        let client = client.clone();
+        let to = node.node();
+        async move { client.call(to, Message::bare(Request::Status)).await.expect("answered").header }
+    };
+    let rush = join_all((0..20).map(|_| status(&greedy)));
+    let amid = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        status(&other).await
+    };
+    let (rushed, answer) = tokio::join!(rush, amid);
+    assert!(matches!(answer, Response::Status(_)), "{answer:?}");
+    assert!(rushed.iter().all(|answer| matches!(answer, Response::Status(_))), "{rushed:?}");
+    assert!(memory.answering_max.load(Ordering::SeqCst) <= 3, "two of the greedy one, one of the other");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,4 +194,22 @@ async fn a_call_given_up_gives_back_what_it_had_reserved() {
     let call = client.call(node.node(), Message::bare(Request::Status));
     tokio::time::timeout(Duration::from_millis(200), call).await.expect_err("it takes a minute");
     assert_eq!(client.outbound_bytes_free(), free);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_under_way_has_room_for_the_headers_too() {
+    let memory = Memory::slow(Duration::from_millis(500));
+    let (node, _) = launch_with(node_settings("a", vec![]), memory).await;
+    let client = joined_client(&node).await;
+    let call = client.call(node.node(), Message::bare(Request::Status));
+    let amid = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        32 * MIB - node.inbound_bytes_free()
+    };
+    let (answer, reserved) = tokio::join!(call, amid);
+    answer.expect("answered");
+    assert!(
+        (4 * 1024..MIB).contains(&reserved),
+        "{reserved} bytes for a request and an answer without payload"
+    );
 }

@@ -5,11 +5,13 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datamesh_core::encode::{decode, encode};
 use datamesh_core::limits::{MIB, SHARD_SIZE_MAX};
+use datamesh_core::sign::Signed;
 use datamesh_core::topology::NodeRecord;
 use datamesh_core::wire::{FetchRequest, Message, Request, Response};
 use datamesh_engine::world::Peers;
-use datamesh_net::{DataPlane, Multiaddr, Network};
+use datamesh_net::{DataPlane, Identity, Multiaddr, Network};
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -109,6 +111,37 @@ async fn an_unreachable_data_port_costs_one_attempt_and_no_call() {
     assert_eq!(client.counters().calls_by_link, 0);
 }
 
+/// Accepts connections and says nothing on them. Its second part is its port.
+async fn silent_listener() -> (tokio::task::JoinHandle<()>, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let listening = tokio::spawn(async move {
+        let mut sockets = Vec::new();
+        loop {
+            sockets.push(listener.accept().await.expect("accepted"));
+        }
+    });
+    (listening, port)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_says_nothing_holds_up_no_other() {
+    let (_listening, port) = silent_listener().await;
+    let mut settings = node_settings("a", vec![]);
+    let silent: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}/tls").parse().expect("an address");
+    settings.external = vec![silent];
+    let (node, _) = launch(settings).await;
+    let client = joined_client(&node).await;
+    until("its addresses are known", async || record_known(&client, &node)).await;
+    until("the data plane is taken", async || {
+        let begun = std::time::Instant::now();
+        client.call(node.node(), Message::bare(Request::Status)).await.expect("answered");
+        assert!(begun.elapsed() < Duration::from_secs(3), "a dial may take five: {:?}", begun.elapsed());
+        client.counters().calls_by_link > 0
+    })
+    .await;
+}
+
 fn record_known(client: &Network, node: &Network) -> bool {
     client.topology().record(&node.node()).is_some_and(|record| !record.addresses.is_empty())
 }
@@ -200,4 +233,32 @@ async fn nodes_of_a_mesh_reach_each_other_over_the_data_plane() {
         }
         assert!(from.counters().calls_by_link >= 2);
     }
+}
+
+/// Announces a record that was changed after it was signed.
+fn forged_announcement(node: &Network) -> Request {
+    let identity = Identity::generate().expect("entropy");
+    let record = NodeRecord { node: identity.node(), software: "honest".to_owned(), ..record(node) };
+    let mut bytes = encode(&Request::Announce(vec![Signed::sign(record, identity.signing_key())]));
+    let at = bytes.windows(6).position(|window| window == b"honest").expect("the software");
+    bytes[at] = b'H';
+    decode(&bytes).expect("a request")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_denied_is_disconnected_from_the_data_plane_too() {
+    let mut settings = node_settings("a", vec![]);
+    settings.limits.violations = 1;
+    let (node, _) = launch_with(settings, Memory::slow(Duration::from_secs(60))).await;
+    let client = joined_client(&node).await;
+    let calls = async {
+        tokio::join!(
+            client.call(node.node(), Message::bare(Request::Status)),
+            client.call(node.node(), Message::bare(forged_announcement(&node))),
+        )
+    };
+    let (waiting, refused) = tokio::time::timeout(PATIENCE, calls).await.expect("neither waits for long");
+    assert!(waiting.is_err() && refused.is_err(), "{waiting:?} {refused:?}");
+    assert!(client.counters().links_established >= 1, "they took the data plane");
+    assert_eq!(node.counters().denials, 1);
 }

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 /// Flows whose last tag is remembered before those that no longer matter are looked for.
 const TAGS_KEPT: usize = 64;
+/// Flows whose last tag is remembered at all.
+const TAGS_MAX: usize = 1024;
 
 /// Whoever shares a queue: a transfer, or a peer that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,9 +107,20 @@ impl<T> FairQueue<T> {
             self.finishes.retain(|_, finish| *finish >= earliest);
         }
         let start = self.finishes.get(&flow).copied().filter(|finish| *finish >= earliest).unwrap_or(now);
+        if self.finishes.len() >= TAGS_MAX && !self.finishes.contains_key(&flow) {
+            self.forget_least();
+        }
         let finish = start.saturating_add(cost);
         self.finishes.insert(flow, finish);
         (start, finish)
+    }
+
+    /// Forgets the flow whose requests finish first: it has the least to lose by being taken for a new one.
+    fn forget_least(&mut self) {
+        let least = self.finishes.iter().min_by_key(|(_, finish)| **finish).map(|(flow, _)| *flow);
+        if let Some(flow) = least {
+            self.finishes.remove(&flow);
+        }
     }
 
     fn insert(&mut self, start: u64, request: Request<T>) -> Ticket {
@@ -222,5 +235,16 @@ mod tests {
             queue.pass(FlowId(flow), 10);
         }
         assert!(queue.finishes.len() <= super::TAGS_KEPT, "{}", queue.finishes.len());
+    }
+
+    #[test]
+    fn tags_of_flows_that_ask_once_and_all_wait_stay_within_their_maximum() {
+        let mut queue = FairQueue::new(0);
+        for flow in 0..10_000 {
+            queue.push(FlowId(flow), 1000 + flow, ());
+        }
+        assert_eq!(queue.len(), 10_000);
+        assert_eq!(queue.finishes.len(), super::TAGS_MAX);
+        assert!(queue.finishes.contains_key(&FlowId(9_999)) && !queue.finishes.contains_key(&FlowId(0)));
     }
 }

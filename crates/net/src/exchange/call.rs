@@ -120,7 +120,7 @@ impl Caller {
                     link.close();
                     FrameError::Violation(Violation::WrongAnswer)
                 }
-                Err(Lost::Ended(_)) => continue,
+                Err(Lost::Ended) => continue,
                 Err(Lost::Stalled) => FrameError::Stalled,
                 Err(Lost::Violation(violation)) => FrameError::Violation(violation),
             };

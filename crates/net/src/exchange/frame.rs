@@ -226,9 +226,27 @@ pub(crate) async fn read_number(
     stream: &mut (impl AsyncRead + Unpin),
     stall: Duration,
 ) -> Result<Option<u32>, FrameError> {
+    await_number(stream, stall, || false).await
+}
+
+/// Reads a number that may be long in coming: whenever none has begun for as long as nothing may move, it says whether to wait
+/// on. `None` when the stream ended before it.
+///
+/// # Cancel safety
+/// As [`read_number`].
+pub(crate) async fn await_number(
+    stream: &mut (impl AsyncRead + Unpin),
+    stall: Duration,
+    mut wait_on: impl FnMut() -> bool,
+) -> Result<Option<u32>, FrameError> {
     let mut first = [0];
-    if moved(stall, stream.read(&mut first)).await? == 0 {
-        return Ok(None);
+    loop {
+        match moved(stall, stream.read(&mut first)).await {
+            Ok(0) => return Ok(None),
+            Ok(_) => break,
+            Err(FrameError::Stalled) if wait_on() => {}
+            Err(error) => return Err(error),
+        }
     }
     let mut rest = [0; LENGTH_SIZE - 1];
     fill(stream, &mut rest, stall).await?;
@@ -324,7 +342,7 @@ async fn fill(
 }
 
 /// How long so many bytes may take in all.
-fn patience(size: usize, stall: Duration) -> Duration {
+pub(crate) fn patience(size: usize, stall: Duration) -> Duration {
     let seconds = u64::try_from(size / RATE_MIN).unwrap_or(u64::MAX);
     stall.saturating_add(Duration::from_secs(seconds))
 }
@@ -361,12 +379,14 @@ mod tests {
     use datamesh_core::id::{BlockId, ItemId};
     use datamesh_core::limits::{WIRE_HEADER_SIZE_MAX, WIRE_ITEMS_MAX};
     use datamesh_core::wire::{Message, Request, Response};
-    use futures::AsyncRead;
     use futures::io::Cursor;
+    use futures::{AsyncRead, AsyncReadExt};
 
     use crate::buffers::Buffers;
 
-    use super::{FrameError, Header, Violation, read_header, read_header_size, read_payload, write};
+    use super::{
+        FrameError, Header, Violation, await_number, read_header, read_header_size, read_payload, write,
+    };
 
     const STALL: Duration = Duration::from_millis(50);
 
@@ -444,6 +464,21 @@ mod tests {
     #[tokio::test]
     async fn a_silent_stream_stalls() {
         let error = read_header_size(&mut Silent, WIRE_HEADER_SIZE_MAX, STALL).await.expect_err("silence");
+        assert!(matches!(error, FrameError::Stalled));
+    }
+
+    #[tokio::test]
+    async fn a_number_is_waited_for_until_it_begins_and_not_within() {
+        let mut waits = 0;
+        let wait_on = || {
+            waits += 1;
+            waits < 3
+        };
+        let error = await_number(&mut Silent, STALL, wait_on).await.expect_err("silence");
+        assert!(matches!(error, FrameError::Stalled));
+        assert_eq!(waits, 3);
+        let mut begun = Cursor::new([1, 2]).chain(Silent);
+        let error = await_number(&mut begun, STALL, || true).await.expect_err("half a number");
         assert!(matches!(error, FrameError::Stalled));
     }
 

@@ -1,7 +1,7 @@
 //! The serving side of the exchange: reads requests within a byte budget, answers them, and reports broken peers.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use datamesh_core::id::NodeId;
@@ -29,6 +29,8 @@ use crate::settings::NetworkLimits;
 const STREAMS_PER_PEER: usize = 256;
 /// Connections of the data plane that one peer may have. More than one of us makes, and a restarted peer may have left some.
 const LINKS_PER_PEER: usize = 8;
+/// Peers that it takes to have all places for answering.
+const PEERS_ANSWERED_MIN: usize = 4;
 /// How long a stream or a connection may lie unused. Longer than a caller keeps it, so that the caller closes it.
 pub(crate) const IDLE: Duration = Duration::from_secs(120);
 
@@ -55,24 +57,55 @@ pub(crate) struct Share(Arc<Parts>);
 struct Parts {
     streams: Arc<Semaphore>,
     links: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
     budget: Budget,
+    /// Ends the connections of the data plane that the peer has now.
+    links_end: Mutex<CancellationToken>,
 }
 
 impl Share {
-    fn new(stream_count: usize, link_count: usize, size: usize) -> Self {
-        let (streams, links) = (Semaphore::new(stream_count), Semaphore::new(link_count));
-        let budget = Budget::new(size);
-        Self(Arc::new(Parts { streams: Arc::new(streams), links: Arc::new(links), budget }))
+    fn new(limits: &NetworkLimits, links_end: CancellationToken) -> Self {
+        let answer_count = (limits.answers / PEERS_ANSWERED_MIN).max(1);
+        let size = limits.inbound_bytes_per_peer;
+        Self::with(STREAMS_PER_PEER, LINKS_PER_PEER, answer_count, size, links_end)
+    }
+
+    fn with(
+        stream_count: usize,
+        link_count: usize,
+        answer_count: usize,
+        size: usize,
+        links_end: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Parts {
+            streams: Arc::new(Semaphore::new(stream_count)),
+            links: Arc::new(Semaphore::new(link_count)),
+            answers: Arc::new(Semaphore::new(answer_count)),
+            budget: Budget::new(size),
+            links_end: Mutex::new(links_end),
+        }))
     }
 
     /// The share of a peer that is answered nothing.
     pub(crate) fn none() -> Self {
-        Self::new(0, 0, 0)
+        Self::with(0, 0, 0, 0, CancellationToken::new())
     }
 
     /// A place for one more connection of the data plane, if there is one.
     pub(crate) fn link_place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.links).try_acquire_owned().ok()
+    }
+
+    /// Is cancelled when the peer's connections of the data plane have to end, or the network closes.
+    pub(crate) fn links_end(&self) -> CancellationToken {
+        self.0.links_end().clone()
+    }
+}
+
+impl Parts {
+    fn links_end(&self) -> MutexGuard<'_, CancellationToken> {
+        // Nothing that holds the lock can leave the token half changed.
+        self.links_end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,7 +113,7 @@ impl Share {
 pub(crate) struct Room {
     _share: Reservation,
     _bytes: Reservation,
-    _answering: Option<OwnedSemaphorePermit>,
+    _answering: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 impl Server {
@@ -108,14 +141,27 @@ impl Server {
         }
     }
 
+    /// Ends the connections of the data plane that a peer has. It may make others, unless it is denied.
+    pub(crate) fn disconnect(&self, node: &NodeId) {
+        let parts = self.shares().get(node).and_then(Weak::upgrade);
+        if let Some(parts) = parts {
+            std::mem::replace(&mut *parts.links_end(), self.closing.child_token()).cancel();
+        }
+    }
+
+    fn shares(&self) -> MutexGuard<'_, BTreeMap<NodeId, Weak<Parts>>> {
+        // Nothing that holds the lock can leave the map half changed.
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The share of a connected peer: one for all its connections.
     pub(crate) fn share(&self, node: NodeId) -> Share {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self.shares();
         if let Some(share) = shares.get(&node).and_then(Weak::upgrade) {
             return Share(share);
         }
         shares.retain(|_, share| share.strong_count() > 0);
-        let share = Share::new(STREAMS_PER_PEER, LINKS_PER_PEER, self.limits.inbound_bytes_per_peer);
+        let share = Share::new(&self.limits, self.closing.child_token());
         shares.insert(node, Arc::downgrade(&share.0));
         share
     }
@@ -204,7 +250,9 @@ impl Server {
         let Some(header_room) = self.room(share, size).await else { return Ok(false) };
         let (header, payload_size) = frame::read_header::<Request>(stream, size, self.limits.stall).await?;
         drop(header_room);
-        let Some(_room) = self.message_room(share, &header, payload_size).await else { return Ok(false) };
+        let Some(_room) = self.message_room(share, &header, size + payload_size).await else {
+            return Ok(false);
+        };
         let payload = frame::read_payload(stream, payload_size, &self.buffers, self.limits.stall).await?;
         self.count_request(size + payload_size);
         let answer = self.answer(from, Message { header, payload }).await?;
@@ -221,18 +269,27 @@ impl Server {
         Some(Room { _share: share, _bytes: bytes, _answering: None })
     }
 
-    /// Room for a request's payload and its longest answer, and a place among those that are answered at once.
+    /// Room for a request and its longest answer, and a place among those that are answered at once: in the peer's share, where
+    /// it is waited for, then among all, where there is one or the node is busy.
     pub(crate) async fn message_room(
         &self,
         share: &Share,
         header: &Request,
-        payload_size: usize,
+        request_size: usize,
     ) -> Option<Room> {
-        let message_size = payload_size + answer_size_max(header).1;
+        let (header_size_max, payload_size_max) = answer_size_max(header);
+        let message_size = request_size + header_size_max + payload_size_max;
+        let own_place = self.share_place(share).await?;
         let share = self.reserve(&share.0.budget, message_size).await?;
-        let answering = Arc::clone(&self.answers).try_acquire_owned().ok()?;
+        let place = Arc::clone(&self.answers).try_acquire_owned().ok()?;
         let bytes = self.reserve(&self.budget, message_size).await?;
-        Some(Room { _share: share, _bytes: bytes, _answering: Some(answering) })
+        Some(Room { _share: share, _bytes: bytes, _answering: Some([own_place, place]) })
+    }
+
+    async fn share_place(&self, share: &Share) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&share.0.answers).acquire_owned();
+        let place = timeout(self.limits.stall, place).await.ok()?;
+        Some(place.expect("places are never closed"))
     }
 
     async fn reserve(&self, budget: &Budget, size: usize) -> Option<Reservation> {

@@ -131,8 +131,8 @@ impl Acceptor {
 
     async fn welcome(&self, socket: TcpStream) {
         let secured = match timeout(self.dial, self.credentials.welcome(socket)).await {
-            Ok(Ok(secured)) if !self.denied.contains(&secured.node) => secured,
-            Ok(Ok(_)) | Err(_) => return,
+            Ok(Ok(secured)) => secured,
+            Err(_) => return,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "no handshake");
                 return;
@@ -141,7 +141,11 @@ impl Acceptor {
         let node = secured.node;
         let share = self.server.share(node);
         let Some(_place) = share.link_place() else { return };
-        let closing = self.closing.child_token();
+        let closing = share.links_end().child_token();
+        // After the token is there, so that who is denied from now on is disconnected by it.
+        if self.denied.contains(&node) {
+            return;
+        }
         let (send, receive) = halves(secured);
         let (answers, waiting) = mpsc::channel(CALLS_PER_LINK);
         let sending = async {
@@ -174,7 +178,11 @@ impl Acceptor {
         let stall = self.server.stall();
         let calls = Arc::new(Semaphore::new(CALLS_PER_LINK));
         loop {
-            let Some(number) = frame::read_number(&mut half, IDLE).await? else { return Ok(()) };
+            // It is not idle while calls are answered, however long that takes.
+            let answering = || calls.available_permits() < CALLS_PER_LINK;
+            let Some(number) = frame::await_number(&mut half, IDLE, answering).await? else {
+                return Ok(());
+            };
             let size = frame::read_header_size(&mut half, WIRE_HEADER_SIZE_MAX, stall).await?;
             let size = size.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
             let Some(header_room) = self.server.room(share, size).await else {
@@ -185,7 +193,7 @@ impl Acceptor {
             drop(header_room);
             let place = Arc::clone(&calls).try_acquire_owned().ok();
             let room = match &place {
-                Some(_) => self.server.message_room(share, &header, payload_size).await,
+                Some(_) => self.server.message_room(share, &header, size + payload_size).await,
                 None => None,
             };
             let (Some(room), Some(place)) = (room, place) else {

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use datamesh_core::id::NodeId;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,8 @@ const IDLE: Duration = Duration::from_secs(45);
 /// How long a data address that was not reached is left alone: at first, doubling up to the second.
 const PAUSE_MIN: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How long one address of a node is tried alone before the next one is tried beside it.
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connects to nodes.
 pub(crate) struct Plane {
@@ -45,8 +49,8 @@ pub(crate) struct Plane {
 /// What there is between this participant and one node.
 #[derive(Default)]
 struct Lane {
-    /// Held by whoever dials, so that nobody dials twice.
-    dialing: tokio::sync::Mutex<()>,
+    /// Held by the task that dials, so that nobody dials twice; who needs the outcome waits for it here.
+    dialing: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<LaneState>,
 }
 
@@ -72,8 +76,21 @@ impl Lane {
         best.map(|link| (link, state.links.len()))
     }
 
+    /// Whether one more connection may be made, where there are fewer than so many.
+    fn lacks(&self, link_count: usize) -> bool {
+        !self.shunned() && self.best().map_or(0, |(_, link_count)| link_count) < link_count
+    }
+
     fn shunned(&self) -> bool {
         self.state().shunned_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Closes connections that nobody used for long, and says whether anything is left to remember: after a failure for so long
+    /// that the next one still counts for more.
+    fn sweep(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        state.links.retain(|link| !link.ended() && !link.idle_for(IDLE));
+        !state.links.is_empty() || state.shunned_until.is_some_and(|until| now < until + PAUSE_MAX)
     }
 
     fn missed(&self) {
@@ -117,57 +134,73 @@ impl Plane {
     /// A connection to a node; `None` where there is none to be had, so that the call takes another way.
     ///
     /// # Cancel safety
-    /// A dial that was begun is given up.
+    /// A dial that was begun goes on, and what comes of it is remembered for the next call.
     pub(crate) async fn link(self: &Arc<Self>, node: NodeId) -> Option<Arc<Link>> {
-        let addresses = self.membership.data_addresses(&node);
-        if addresses.is_empty() || self.denied.contains(&node) {
+        if self.denied.contains(&node) {
             return None;
         }
         let lane = Arc::clone(self.lanes().entry(node).or_default());
         if let Some((link, link_count)) = lane.best() {
-            if link.outstanding() >= CROWDED && link_count < LINKS_PER_NODE && !lane.shunned() {
-                self.widen(node, lane, addresses);
+            if link.outstanding() >= CROWDED && link_count < LINKS_PER_NODE {
+                self.begin(node, &lane, LINKS_PER_NODE);
             }
             return Some(link);
         }
-        if lane.shunned() {
-            return None;
-        }
-        let _dialing = lane.dialing.lock().await;
-        match lane.best() {
-            Some((link, _)) => Some(link),
-            None if lane.shunned() => None,
-            None => self.dial(node, &lane, &addresses).await,
-        }
+        self.begin(node, &lane, 1);
+        let _dialed = lane.dialing.lock().await;
+        lane.best().map(|(link, _)| link)
     }
 
-    /// Makes one more connection in the background, unless that is being done.
-    fn widen(self: &Arc<Self>, node: NodeId, lane: Arc<Lane>, addresses: Vec<HostPort>) {
-        let plane = Arc::clone(self);
+    /// Dials a node in the background, unless that is being done or there are so many connections to it already. Not within the
+    /// call that needs it: a call that is given up, as one of two that race is, must not take the dial with it.
+    fn begin(self: &Arc<Self>, node: NodeId, lane: &Arc<Lane>, link_count: usize) {
+        let Ok(dialing) = Arc::clone(&lane.dialing).try_lock_owned() else { return };
+        if !lane.lacks(link_count) {
+            return;
+        }
+        // Looked up here and not for each call, since they have to be parsed.
+        let addresses = self.membership.data_addresses(&node);
+        if addresses.is_empty() {
+            return;
+        }
+        let (plane, lane) = (Arc::clone(self), Arc::clone(lane));
         tokio::spawn(async move {
-            let Ok(_dialing) = lane.dialing.try_lock() else { return };
-            if lane.best().is_some_and(|(_, link_count)| link_count < LINKS_PER_NODE) {
-                plane.dial(node, &lane, &addresses).await;
+            let dialed = plane.closing.run_until_cancelled(plane.dial(node, &addresses)).await;
+            match dialed {
+                Some(Some(link)) => lane.reached(Arc::new(link)),
+                Some(None) => lane.missed(),
+                None => {}
             }
+            drop(dialing);
         });
     }
 
-    async fn dial(&self, node: NodeId, lane: &Lane, addresses: &[HostPort]) -> Option<Arc<Link>> {
-        for (host, port) in addresses {
-            let connecting = timeout(self.dial, self.connect(node, host, *port));
-            let why = match connecting.await {
-                Ok(Ok(link)) => {
-                    let link = Arc::new(link);
-                    lane.reached(Arc::clone(&link));
-                    return Some(link);
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "no connection in time".to_owned(),
-            };
-            tracing::debug!(%node, host, port, why, "data address not reached");
+    async fn dial(&self, node: NodeId, addresses: &[HostPort]) -> Option<Link> {
+        timeout(self.dial, self.first_reached(node, addresses)).await.unwrap_or_else(|_| {
+            tracing::debug!(%node, "no data address reached in time");
+            None
+        })
+    }
+
+    /// The first connection that any of the addresses gives, so that one that swallows what it is sent holds up no other.
+    async fn first_reached(&self, node: NodeId, addresses: &[HostPort]) -> Option<Link> {
+        let mut untried = addresses.iter();
+        let mut attempts = FuturesUnordered::new();
+        loop {
+            attempts.extend(untried.next().map(|address| self.attempt(node, address)));
+            match timeout(STAGGER, attempts.next()).await {
+                Ok(Some(None)) | Err(_) => {}
+                Ok(Some(reached)) => return reached,
+                Ok(None) => return None,
+            }
         }
-        lane.missed();
-        None
+    }
+
+    async fn attempt(&self, node: NodeId, (host, port): &HostPort) -> Option<Link> {
+        let connecting = self.connect(node, host, *port).await;
+        connecting
+            .inspect_err(|error| tracing::debug!(%node, host, port, %error, "data address not reached"))
+            .ok()
     }
 
     async fn connect(&self, node: NodeId, host: &str, port: u16) -> Result<Link, HandshakeError> {
@@ -179,16 +212,14 @@ impl Plane {
         self.tally.links_established.increase();
         let closing = self.closing.child_token();
         let (buffers, tally) = (self.buffers.clone(), Arc::clone(&self.tally));
-        Ok(Link::start(halves(secured), self.stall, buffers, tally, closing))
+        Ok(Link::start(node, halves(secured), self.stall, buffers, tally, closing))
     }
 
     /// Closes connections that nobody used for long, and forgets nodes that nobody calls.
     pub(crate) fn sweep(&self) {
-        self.lanes().retain(|_, lane| {
-            let mut state = lane.state();
-            state.links.retain(|link| !link.ended() && !link.idle_for(IDLE));
-            !state.links.is_empty() || state.shunned_until.is_some_and(|until| Instant::now() < until)
-        });
+        let now = Instant::now();
+        // A lane that somebody else holds is dialled or waited for.
+        self.lanes().retain(|_, lane| lane.sweep(now) || Arc::strong_count(lane) > 1);
     }
 
     /// Closes every connection.
@@ -200,5 +231,75 @@ impl Plane {
     fn lanes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Lane>>> {
         // Nothing that holds the lock can leave the map half changed.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use datamesh_core::id::NodeId;
+    use futures::FutureExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio::time::{sleep, timeout};
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Lane, PAUSE_MAX, PAUSE_MIN, Plane};
+    use crate::buffers::Buffers;
+    use crate::counters::Tally;
+    use crate::identity::Identity;
+    use crate::membership::Membership;
+    use crate::membership::book::tests::signed;
+    use crate::peers::Denied;
+    use crate::plane::handshake::Credentials;
+    use crate::settings::NetworkLimits;
+
+    const DIAL: Duration = Duration::from_millis(400);
+
+    /// A participant who knows one node by this data address.
+    fn plane(port: u16) -> (Arc<Plane>, NodeId) {
+        let record = signed(1, 1, |record| record.addresses = vec![format!("/ip4/127.0.0.1/tcp/{port}/tls")]);
+        let node = record.unverified().node;
+        let tally = Arc::new(Tally::default());
+        let membership = Membership::new(None, vec![record], mpsc::channel(1).0, Arc::clone(&tally));
+        let identity = Identity::generate().expect("entropy");
+        let credentials = Credentials::new(&identity.keypair(), None).expect("a certificate");
+        let limits = NetworkLimits { dial: DIAL, ..NetworkLimits::default() };
+        let plane = Plane::new(
+            credentials,
+            Arc::new(membership),
+            Denied::default(),
+            &limits,
+            Buffers::default(),
+            tally,
+            CancellationToken::new(),
+        );
+        (Arc::new(plane), node)
+    }
+
+    #[tokio::test]
+    async fn a_dial_outlives_the_call_that_began_it() {
+        // It connects, since the system accepts, and nobody shakes hands.
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let (plane, node) = plane(silent.local_addr().expect("bound").port());
+        assert!(timeout(DIAL / 4, plane.link(node)).await.is_err(), "given up while it dials");
+        sleep(DIAL).await;
+        let outcome = plane.link(node).now_or_never();
+        assert!(matches!(outcome, Some(None)), "what came of it is known");
+    }
+
+    #[test]
+    fn a_failure_is_remembered_until_the_next_one_would_not_count_for_more() {
+        let lane = Lane::default();
+        assert!(!lane.sweep(Instant::now()), "nothing to remember");
+        lane.missed();
+        assert!(!lane.lacks(1));
+        let pause_over = Instant::now() + PAUSE_MIN;
+        assert!(lane.sweep(pause_over) && lane.sweep(pause_over + PAUSE_MAX - Duration::from_secs(1)));
+        assert!(!lane.sweep(pause_over + PAUSE_MAX));
+        lane.missed();
+        assert_eq!(lane.state().pause, PAUSE_MIN * 2);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use datamesh_core::id::NodeId;
 use datamesh_core::wire::{Message, Request, Response};
 use futures::channel::oneshot;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -24,7 +25,7 @@ type Number = u32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lost {
     /// The connection ended. Whether the request was carried out is not known.
-    Ended(String),
+    Ended,
     /// Nothing moved for as long as it may take.
     Stalled,
     /// What came is no answer.
@@ -34,7 +35,7 @@ pub(crate) enum Lost {
 impl Lost {
     fn from(error: &FrameError) -> Self {
         match error {
-            FrameError::Broken(error) => Self::Ended(error.to_string()),
+            FrameError::Broken(_) => Self::Ended,
             FrameError::Stalled => Self::Stalled,
             FrameError::Violation(violation) => Self::Violation(violation.clone()),
         }
@@ -56,11 +57,13 @@ struct Outgoing {
 
 /// What the callers and the connection's two tasks have in common.
 struct Shared {
+    node: NodeId,
     next: AtomicU32,
     awaited: Mutex<BTreeMap<Number, Awaited>>,
     /// Bytes of requests and answers that are under way.
     outstanding: AtomicUsize,
     ended: AtomicBool,
+    stall: Duration,
     clock: Instant,
     /// Milliseconds after which bytes last moved, by the clock above.
     moved_ms: AtomicUsize,
@@ -75,6 +78,8 @@ struct Awaited {
     payload_size_max: usize,
     /// Bytes that the call counts for.
     weight: usize,
+    /// When its answer has to be here.
+    due: Instant,
     /// Who waits for it; `None` once nobody does.
     reply: Option<oneshot::Sender<Result<Message<Response>, Lost>>>,
     _place: OwnedSemaphorePermit,
@@ -98,6 +103,7 @@ impl Drop for Waiting<'_> {
 impl Link {
     /// Runs a connection until it ends.
     pub(crate) fn start(
+        node: NodeId,
         (send, receive): (SendHalf, ReceiveHalf),
         stall: Duration,
         buffers: Buffers,
@@ -105,10 +111,12 @@ impl Link {
         closing: CancellationToken,
     ) -> Self {
         let shared = Arc::new(Shared {
+            node,
             next: AtomicU32::new(0),
             awaited: Mutex::default(),
             outstanding: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
+            stall,
             clock: Instant::now(),
             moved_ms: AtomicUsize::new(0),
             buffers,
@@ -133,23 +141,24 @@ impl Link {
     /// # Cancel safety
     /// When dropped, the node may or may not have seen the request.
     pub(crate) async fn call(&self, request: &Message<Request>) -> Result<Message<Response>, Lost> {
-        let ended = || Lost::Ended("connection closed".to_owned());
         let place = Arc::clone(&self.places).acquire_owned().await.expect("places are never closed");
         let (header_size_max, payload_size_max) = answer_size_max(&request.header);
         let (reply, replied) = oneshot::channel();
+        let weight = request.payload.len() + payload_size_max;
         let awaited = Awaited {
             header_size_max,
             payload_size_max,
-            weight: request.payload.len() + payload_size_max,
+            weight,
+            due: Instant::now() + frame::patience(self.outstanding() + weight, self.shared.stall),
             reply: Some(reply),
             _place: place,
         };
-        let number = self.shared.expect(awaited).ok_or_else(ended)?;
+        let number = self.shared.expect(awaited).ok_or(Lost::Ended)?;
         let _waiting = Waiting { shared: &self.shared, number };
         let head = frame::head(&number.to_le_bytes(), request);
         let outgoing = Outgoing { number, head, payload: request.payload.clone() };
-        self.requests.send(outgoing).await.map_err(|_| ended())?;
-        replied.await.unwrap_or_else(|_| Err(ended()))
+        self.requests.send(outgoing).await.map_err(|_| Lost::Ended)?;
+        replied.await.unwrap_or(Err(Lost::Ended))
     }
 
     /// Bytes of requests and answers that are under way.
@@ -218,11 +227,28 @@ impl Shared {
         !wanted
     }
 
+    /// Whether the call that has waited longest should have been answered. Looked at whenever an answer has arrived, or none has
+    /// for long, so that no call needs a timer. Those that were given up count too: they hold their places.
+    fn overdue(&self) -> bool {
+        let awaited = self.awaited();
+        awaited.first_key_value().is_some_and(|(_, call)| Instant::now() >= call.due)
+    }
+
+    /// Whether it is no stall that nothing arrives: nothing is awaited, or requests are still leaving.
+    fn may_wait(&self, stall: Duration) -> bool {
+        let awaited = self.awaited();
+        let oldest = awaited.first_key_value().map(|(_, call)| call);
+        oldest.is_none_or(|call| !self.still_for(stall) && Instant::now() < call.due)
+    }
+
     /// Tells everyone who waits that there will be no answer.
     fn end(&self, how: &Result<(), FrameError>) {
         let lost = match how {
-            Ok(()) => Lost::Ended("connection closed".to_owned()),
-            Err(error) => Lost::from(error),
+            Ok(()) => Lost::Ended,
+            Err(error) => {
+                tracing::debug!(node = %self.node, %error, "data connection ended");
+                Lost::from(error)
+            }
         };
         let calls = {
             let mut awaited = self.awaited();
@@ -283,12 +309,11 @@ async fn send_requests(
 /// Reads answers and gives each to who waits for it.
 async fn receive_answers(mut half: ReceiveHalf, shared: &Shared, stall: Duration) -> Result<(), FrameError> {
     loop {
-        let number = match frame::read_number(&mut half, stall).await {
-            Ok(Some(number)) => number,
-            Ok(None) => return Ok(()),
-            // It is no stall where nothing is awaited, or where requests are still leaving.
-            Err(FrameError::Stalled) if shared.awaited().is_empty() || !shared.still_for(stall) => continue,
-            Err(error) => return Err(error),
+        if shared.overdue() {
+            return Err(FrameError::Stalled);
+        }
+        let Some(number) = frame::await_number(&mut half, stall, || shared.may_wait(stall)).await? else {
+            return Ok(());
         };
         let Some((header_size_max, payload_size_max, wanted)) = shared.bounds(number) else {
             return Err(Violation::WrongAnswer.into());
@@ -312,5 +337,75 @@ async fn receive_answers(mut half: ReceiveHalf, shared: &Shared, stall: Duration
             // The caller may have gone meanwhile.
             let _ = reply.send(Ok(Message { header, payload }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use datamesh_core::limits::WIRE_HEADER_SIZE_MAX;
+    use datamesh_core::wire::{Message, Request, Response};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::{sleep, timeout};
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Link, Lost};
+    use crate::buffers::Buffers;
+    use crate::exchange::frame;
+    use crate::identity::Identity;
+    use crate::plane::half::halves;
+    use crate::plane::handshake::{Credentials, Secured};
+
+    const STALL: Duration = Duration::from_millis(200);
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn credentials() -> Credentials {
+        let identity = Identity::generate().expect("entropy");
+        Credentials::new(&identity.keypair(), None).expect("a certificate")
+    }
+
+    /// Both ends of a connection.
+    async fn connected() -> (Secured, Secured) {
+        let (caller, node) = (credentials(), credentials());
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let dialled = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+        let (accepted, _) = listener.accept().await.expect("accepted");
+        let (dialled, accepted) = tokio::join!(caller.greet(dialled), node.welcome(accepted));
+        (dialled.expect("shaken hands"), accepted.expect("shaken hands"))
+    }
+
+    async fn answer_all_but_the_first(secured: Secured) {
+        let (mut send, mut receive) = halves(secured);
+        while let Ok(Some(number)) = frame::read_number(&mut receive, PATIENCE).await {
+            let size = frame::read_header_size(&mut receive, WIRE_HEADER_SIZE_MAX, PATIENCE).await;
+            let size = size.expect("arrives").expect("a header");
+            frame::read_header::<Request>(&mut receive, size, PATIENCE).await.expect("a request");
+            if number > 0 {
+                let head = frame::head(&number.to_le_bytes(), &Message::bare(Response::Absent));
+                frame::push(&mut send, &head, &[], PATIENCE).await.expect("sent");
+                frame::flush(&mut send, PATIENCE).await.expect("sent");
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_call_that_is_never_answered_ends_though_others_are() {
+        let (own, other) = connected().await;
+        let (node, closing) = (own.node, CancellationToken::new());
+        let answering = tokio::spawn(answer_all_but_the_first(other));
+        let link = Link::start(node, halves(own), STALL, Buffers::default(), Default::default(), closing);
+        let status = Message::bare(Request::Status);
+        let others = async {
+            while link.call(&status).await.is_ok() {
+                sleep(STALL / 10).await;
+            }
+        };
+        let (first, ()) = timeout(PATIENCE, async { tokio::join!(link.call(&status), others) })
+            .await
+            .expect("it ends by itself");
+        assert_eq!(first, Err(Lost::Stalled));
+        assert!(link.ended());
+        answering.await.expect("its connection ended");
     }
 }

@@ -1,8 +1,6 @@
 //! Protects TLS 1.3 records after the handshake (RFC 8446, section 5.2), in the caller's buffer. Pure.
 
-use ring::aead::{
-    AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
-};
+use ring::aead::{AES_128_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::{ConnectionTrafficSecrets, crypto::cipher::AeadKey};
 
 /// Bytes of plaintext that one record may hold.
@@ -56,7 +54,6 @@ impl Protection {
         };
         let (key, iv) = match secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (bound(&AES_128_GCM, &key)?, iv),
-            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (bound(&AES_256_GCM, &key)?, iv),
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (bound(&CHACHA20_POLY1305, &key)?, iv),
             _ => return None,
         };

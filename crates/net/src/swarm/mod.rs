@@ -21,6 +21,7 @@ use crate::command::{Command, PeerInfo};
 use crate::counters::Tally;
 use crate::directory::Queries;
 use crate::exchange::call::Caller;
+use crate::exchange::serve::Server;
 use crate::exchange::streams::{OpenError, Opening};
 use crate::gossip;
 use crate::identity::node_of;
@@ -42,6 +43,8 @@ pub(crate) struct Driver {
     pub(crate) notices: mpsc::Sender<Notice>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) caller: Arc<Caller>,
+    /// `None` for a client.
+    pub(crate) server: Option<Arc<Server>>,
     pub(crate) joining: watch::Sender<Joining>,
     pub(crate) addresses: watch::Sender<Vec<Multiaddr>>,
     pub(crate) external: Vec<Multiaddr>,
@@ -188,6 +191,9 @@ impl Driver {
                 self.swarm.behaviour_mut().denied.block_peer(peer);
                 self.denied.insert(&peer);
             }
+        }
+        if let (Some(server), Some(node)) = (&self.server, node_of(&peer)) {
+            server.disconnect(&node);
         }
     }
 }
