@@ -2,13 +2,16 @@
 //!
 //! One thread writes. What has arrived while it was busy is one group: all of it is appended with one system call,
 //! synced with one more, entered into the index and only then acknowledged. So the more arrives at once, the fewer syncs
-//! an item costs, and nobody waits for a timer.
+//! an item costs. Where large items come several at a time, a group waits a moment for more of them: a sync costs as
+//! much processor time as a shard. A lone item, or small ones, never wait for a timer.
 
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use datamesh_core::id::ItemId;
@@ -34,6 +37,16 @@ pub(crate) use crate::write::plan::Plan;
 const GROUP_SIZE: usize = 16 << 20;
 /// Most commands of one group.
 const GROUP_COMMANDS_MAX: usize = 1024;
+
+/// How long a group of large items waits for more. At 10 ms a put into six nodes on two processors takes a sixth less processor
+/// time than without; longer gains no more.
+const COMPANY_WAIT: Duration = Duration::from_millis(10);
+/// How often it looks meanwhile whether there are enough.
+const COMPANY_LOOK: Duration = Duration::from_millis(2);
+/// Commands that need no more company.
+const COMPANY_ENOUGH: usize = 16;
+/// The mean size from which on items are large.
+const LARGE_ITEM_SIZE: usize = 64 << 10;
 
 /// Where an answer goes: how many leases were ended, or whether an item is held (1) or not (0).
 pub(crate) type Reply = oneshot::Sender<Outcome>;
@@ -124,6 +137,8 @@ pub(crate) struct Writer {
     index_lags: bool,
     since_checkpoint: u64,
     compaction: Option<Compaction>,
+    /// Whether the last group was of several large items, so that more of them are on their way.
+    in_company: bool,
     /// Segments that can't be compacted: they hold what can't be read.
     pub(crate) stuck: BTreeSet<u64>,
 }
@@ -145,6 +160,7 @@ impl Writer {
             index_lags: false,
             since_checkpoint: 0,
             compaction: None,
+            in_company: false,
             stuck: BTreeSet::new(),
         }
     }
@@ -161,12 +177,17 @@ impl Writer {
         }
     }
 
-    /// Takes what has arrived. Waits only where nothing else is to be done.
-    fn next_group(&self, commands: &mut mpsc::Receiver<Command>) -> Option<Vec<Command>> {
+    /// Takes what has arrived. Waits only where nothing else is to be done, and for company.
+    fn next_group(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<Vec<Command>> {
         let mut group = Vec::new();
         let mut size = 0;
         if self.compaction.is_none() {
-            group.push(commands.blocking_recv()?);
+            let first = commands.blocking_recv()?;
+            size += first.size();
+            group.push(first);
+            if self.in_company {
+                wait_for_company(commands);
+            }
         }
         while size < GROUP_SIZE && group.len() < GROUP_COMMANDS_MAX {
             match commands.try_recv() {
@@ -179,6 +200,7 @@ impl Writer {
                 Err(TryRecvError::Disconnected) => return (!group.is_empty()).then_some(group),
             }
         }
+        self.in_company = group.len() > 1 && size / group.len() >= LARGE_ITEM_SIZE;
         Some(group)
     }
 
@@ -472,6 +494,15 @@ fn create_segment(shared: &Shared, segment: u64, previous: Place) -> io::Result<
     shared.disk.sync_directory(&shared.directory)?;
     let size = u64::try_from(SEGMENT_HEADER_SIZE).expect("a small number");
     Ok(Active { segment, file, size })
+}
+
+/// Lets more commands arrive, until there are enough of them or a moment has passed.
+fn wait_for_company(commands: &mpsc::Receiver<Command>) {
+    let mut waited = Duration::ZERO;
+    while waited < COMPANY_WAIT && commands.len() + 1 < COMPANY_ENOUGH {
+        thread::sleep(COMPANY_LOOK);
+        waited += COMPANY_LOOK;
+    }
 }
 
 fn answer(command: Command, outcome: Outcome) {
