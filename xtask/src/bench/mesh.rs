@@ -53,6 +53,8 @@ pub(super) enum Feed {
     Files,
     /// Its input is so much of the stream of this seed.
     Made { seed: u64, size: u64 },
+    /// Its output is thrown away by the system.
+    Dropped,
     /// Its output must be so much of the stream of this seed.
     Checked { seed: u64, size: u64 },
 }
@@ -186,6 +188,7 @@ impl Mesh {
         command.stderr(create(&log)?).stdout(create(&printed)?);
         match feed {
             Feed::Files => {}
+            Feed::Dropped => drop(command.stdout(Stdio::null())),
             Feed::Made { .. } => drop(command.stdin(Stdio::piped())),
             Feed::Checked { .. } => drop(command.stdout(Stdio::piped())),
         }
