@@ -18,8 +18,8 @@ use tokio::sync::watch;
 /// How long work that can't be dropped may go on after the command has ended.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The largest block that glibc's allocator learns from.
-const LARGEST_BLOCK: usize = (32 << 20) - (64 << 10);
+/// Larger than any buffer on the path of a chunk.
+const LARGEST_BLOCK: usize = 4 << 20;
 
 fn main() -> ExitCode {
     keep_freed_memory();
