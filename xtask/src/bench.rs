@@ -15,6 +15,7 @@ mod iperf;
 mod link;
 mod mesh;
 mod others;
+mod packet;
 mod page;
 mod plot;
 mod process;
@@ -22,6 +23,7 @@ mod record;
 mod route;
 mod rows;
 mod stream;
+mod wire;
 
 /// What the command takes.
 pub(crate) const HELP: &str = "\

@@ -174,7 +174,7 @@ settings! {
         /// The bytes of chunks and shards that one process has in memory, all transfers together.
         memory: ByteSize = "48MiB",
         /// The stripes of an object that are under way at once, where there is memory for them.
-        stripes_in_flight: StripesInFlight = "16",
+        stripes_in_flight: StripesInFlight = "32",
         /// The requests for or with bytes that one node has under way at first, and at the least.
         window_min: WindowSize = "10",
         /// The most of them, unless more are needed to fill the line.

@@ -75,7 +75,7 @@ impl Default for TransferSettings {
             retry_backoff: 2,
             retry_delay_max: Duration::from_secs(60),
             avoid_for: Duration::from_secs(30),
-            stripes_in_flight: 16,
+            stripes_in_flight: 32,
             priority: Priority::Normal,
             limits: ByDirection::default(),
         }

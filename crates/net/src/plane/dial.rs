@@ -23,8 +23,9 @@ use crate::settings::NetworkLimits;
 
 /// Connections to one node.
 const LINKS_PER_NODE: usize = 3;
-/// Bytes under way on each connection to a node from which on another one is made: one processor can't protect more.
-const CROWDED: usize = 1024 * 1024;
+/// Bytes under way on each connection to a node from which on another one is made: one processor can't protect more. Fewer
+/// connections share a line better, and cost less.
+const CROWDED: usize = 4 * 1024 * 1024;
 /// How long a connection is kept for the next call.
 const IDLE: Duration = Duration::from_secs(45);
 /// How long a data address that was not reached is left alone: at first, doubling up to the second.
