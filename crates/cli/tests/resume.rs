@@ -27,6 +27,8 @@ const FILE_SIZE: u64 = 24 * MIB;
 /// Stripes under way at once where breaks are tested: a small file has several windows. Each is 1.5 MiB in 4+2.
 const STRIPES: u64 = 8;
 const WINDOW: u64 = STRIPES * (MIB + MIB / 2);
+/// Bytes of the journal of a put of such a file, about.
+const JOURNAL_SIZE: u64 = 12_000;
 /// What frames and manifest blocks add.
 const SLACK: u64 = 256 << 10;
 
@@ -36,10 +38,12 @@ fn start(home: &Path, arguments: &[&str]) -> Child {
     command.spawn().expect("the program starts")
 }
 
-/// Kills a command once some time has passed. Its result, if it was done by then.
-fn killed(home: &Path, arguments: &[&str], after: Duration) -> Option<Value> {
+/// Kills a command once it is due. Its result, if it was done by then.
+fn killed(home: &Path, arguments: &[&str], mut due: impl FnMut() -> bool) -> Option<Value> {
     let mut child = start(home, arguments);
-    thread::sleep(after);
+    while !due() && child.try_wait().expect("waitable").is_none() {
+        thread::sleep(Duration::from_millis(1));
+    }
     child.kill().expect("a child can be killed");
     let output = wait_with_output(child, arguments);
     json_lines(&output.stdout).into_iter().next()
@@ -81,6 +85,12 @@ fn journals(mesh: &Mesh) -> Vec<PathBuf> {
     files.map(|file| file.expect("an entry").path()).collect()
 }
 
+fn journals_size(mesh: &Mesh) -> u64 {
+    // One that is done with vanishes at any moment.
+    let sizes = journals(mesh).into_iter().filter_map(|journal| fs::metadata(journal).ok());
+    sizes.map(|metadata| metadata.len()).sum()
+}
+
 /// Whether a stripe was noted: head and first record take less.
 fn has_stripes(journal: &Path) -> bool {
     fs::metadata(journal).expect("it is there").len() > 1000
@@ -120,9 +130,15 @@ fn break_puts(count: u64, random: &mut Random, seen: &mut PutBreaks) {
     random.file(&path, FILE_SIZE);
     let (usual, first) = usual_duration(&mesh.client, &["put", file]);
     delete(&mesh, &first);
-    for _ in 0..count {
+    for round in 0..count {
         let before = used(&mesh);
-        if let Some(done) = killed(&mesh.client, &["put", file], moment(random, usual)) {
+        // By the clock, or by what is noted: see the test of gets.
+        let (begun_at, after) = (Instant::now(), moment(random, usual));
+        let size = random.below(JOURNAL_SIZE);
+        let due = || {
+            if round % 2 == 0 { begun_at.elapsed() >= after } else { journals_size(&mesh) > size }
+        };
+        if let Some(done) = killed(&mesh.client, &["put", file], due) {
             delete(&mesh, &done);
             continue;
         }
@@ -182,7 +198,12 @@ fn a_get_killed_at_any_moment_goes_on_behind_what_it_had_written() {
     let (mut begun, mut resumed, mut most_again, mut wrong) = (0, 0, 0, 0);
     for round in 0..break_count() {
         fs::remove_file(&out).expect("it was written");
-        let done = killed(&mesh.client, &arguments, moment(&mut random, usual));
+        // By the clock, or by what is written: a get may be over before the clock says so, and then no kill would count.
+        let (begun_at, after) = (Instant::now(), moment(&mut random, usual));
+        let size = random.below(FILE_SIZE);
+        let done = killed(&mesh.client, &arguments, || {
+            if round % 2 == 0 { begun_at.elapsed() >= after } else { partial_size(&out) > size }
+        });
         assert!(
             done.is_some() || !out.exists() || same_bytes(&path, &out),
             "half a file under the final name"
@@ -224,7 +245,8 @@ fn a_get_killed_at_any_moment_goes_on_behind_what_it_had_written() {
 
 /// Bytes of what is under way for this path.
 fn partial_size(out: &Path) -> u64 {
-    partial(out).map_or(0, |partial| fs::metadata(partial).expect("it is there").len())
+    // It gets its final name at any moment.
+    partial(out).and_then(|partial| fs::metadata(partial).ok()).map_or(0, |metadata| metadata.len())
 }
 
 fn partial(out: &Path) -> Option<PathBuf> {
