@@ -18,6 +18,14 @@ pub(crate) fn choose<T>(choices: &[T]) -> Option<&T> {
     choices.get(index(choices.len()))
 }
 
+/// Puts them in a random order.
+pub(crate) fn shuffle<T>(items: &mut [T]) {
+    // Fisher and Yates.
+    for last in (1..items.len()).rev() {
+        items.swap(last, index(last + 1));
+    }
+}
+
 /// A duration up to a quarter shorter or longer, so that nodes started together don't act together.
 pub(crate) fn around(duration: Duration) -> Duration {
     let percent = 75 + u32::try_from(number() % 51).expect("at most 50");
@@ -38,7 +46,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use super::{around, choose};
+    use super::{around, choose, shuffle};
 
     #[test]
     fn every_choice_is_made_at_some_time_and_none_of_nothing() {
@@ -46,6 +54,19 @@ mod tests {
         let chosen: BTreeSet<_> = (0..200).filter_map(|_| choose(&choices)).collect();
         assert_eq!(chosen.len(), 3);
         assert_eq!(choose::<u8>(&[]), None);
+    }
+
+    #[test]
+    fn every_order_comes_at_some_time_and_nothing_is_lost() {
+        let orders: BTreeSet<[u8; 3]> = (0..400)
+            .map(|_| {
+                let mut items = [1, 2, 3];
+                shuffle(&mut items);
+                items
+            })
+            .collect();
+        assert_eq!(orders.len(), 6);
+        assert!(orders.iter().all(|order| order.iter().sum::<u8>() == 6));
     }
 
     #[test]

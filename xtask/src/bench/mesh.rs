@@ -42,6 +42,8 @@ pub(super) enum Keeping {
 struct Node {
     running: Running,
     address: String,
+    /// Where libp2p listens; what connects elsewhere carries data.
+    port: u16,
     /// The node stops when this closes, also when this program is killed.
     _lifeline: ChildStdin,
 }
@@ -69,7 +71,7 @@ pub(super) struct Operation {
     pub(super) nodes: Usage,
     /// The result that it printed, where it printed one.
     pub(super) result: Value,
-    /// The most TCP connections that the reader's side had at once; 0 on loopback, where others have some too.
+    /// The most TCP connections of the data plane that the reader's side had at once; 0 on loopback, where others have some too.
     pub(super) connection_count: usize,
 }
 
@@ -145,7 +147,9 @@ impl Mesh {
         let serving: Value = serde_json::from_str(said().lines().next().unwrap_or_default())
             .map_err(|error| format!("what a node said: {error}"))?;
         let address = serving["addresses"][0].as_str().ok_or("a node said no address")?.to_owned();
-        Ok(Node { running, address, _lifeline: lifeline })
+        let port = address.split('/').skip_while(|part| *part != "tcp").nth(1);
+        let port = port.and_then(|port| port.parse().ok()).ok_or("a node said no TCP address")?;
+        Ok(Node { running, address, port, _lifeline: lifeline })
     }
 
     /// Kills so many nodes, as a crash would.
@@ -197,6 +201,7 @@ impl Mesh {
         let begun = Instant::now();
         let mut running = Running::start(&mut command)?;
         let mut connection_count = 0;
+        let ports: Vec<u16> = self.nodes.iter().map(|node| node.port).collect();
         let (ended, fed) = thread::scope(|scope| {
             let (input, out) = (running.child().stdin.take(), running.child().stdout.take());
             let feeder = scope.spawn(move || match (feed, input, out) {
@@ -208,7 +213,7 @@ impl Mesh {
             });
             let ended = running.finish(begun, || {
                 if self.route.reader.namespace.is_some() {
-                    connection_count = connection_count.max(self.route.reader.connection_count());
+                    connection_count = connection_count.max(self.route.reader.connection_count_but(&ports));
                 }
             });
             (ended, feeder.join().expect("a feeder doesn't panic"))

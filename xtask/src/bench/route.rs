@@ -19,6 +19,12 @@ pub(super) struct Side {
     pub(super) address: Ipv4Addr,
 }
 
+/// A TCP socket, its addresses as `/proc/net/tcp` writes them: each ends in a colon and the port in hexadecimal digits.
+struct Socket {
+    local: String,
+    remote: String,
+}
+
 impl Side {
     /// A command that runs on this side.
     pub(super) fn command(&self, program: &str) -> Command {
@@ -40,26 +46,28 @@ impl Side {
     /// Whether anything listens on this port here.
     pub(super) fn listens(&self, port: u16) -> bool {
         let wanted = format!(":{port:04X}");
-        self.sockets(LISTENING).any(|local| local.ends_with(&wanted))
+        self.sockets(LISTENING).any(|socket| socket.local.ends_with(&wanted))
     }
 
-    /// How many TCP connections lead out of this side or into it.
-    pub(super) fn connection_count(&self) -> usize {
-        self.sockets(ESTABLISHED).count()
+    /// How many TCP connections lead out of this side or into it, to others than these ports.
+    pub(super) fn connection_count_but(&self, ports: &[u16]) -> usize {
+        let others: Vec<String> = ports.iter().map(|port| format!(":{port:04X}")).collect();
+        let counts = |socket: &Socket| !others.iter().any(|port| socket.remote.ends_with(port));
+        self.sockets(ESTABLISHED).filter(counts).count()
     }
 
-    /// The local addresses of the sockets in this state.
-    fn sockets(&self, state: &str) -> impl Iterator<Item = String> {
+    /// The sockets in this state.
+    fn sockets(&self, state: &str) -> impl Iterator<Item = Socket> {
         let process = self.namespace.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
         let table =
             |name: &str| fs::read_to_string(format!("/proc/{process}/net/{name}")).unwrap_or_default();
         let lines = format!("{}\n{}", table("tcp"), table("tcp6"));
-        let local = |line: &str| {
+        let socket = |line: &str| {
             let mut fields = line.split_whitespace().skip(1);
-            let (local, _, found) = (fields.next()?, fields.next()?, fields.next()?);
-            (found == state).then(|| local.to_owned())
+            let (local, remote, found) = (fields.next()?, fields.next()?, fields.next()?);
+            (found == state).then(|| Socket { local: local.to_owned(), remote: remote.to_owned() })
         };
-        lines.lines().filter_map(local).collect::<Vec<_>>().into_iter()
+        lines.lines().filter_map(socket).collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -100,12 +108,12 @@ mod tests {
         // Others connect and listen meanwhile, so only this port is looked at.
         let connected = || {
             let wanted = format!(":{port:04X}");
-            side.sockets(ESTABLISHED).any(|local| local.ends_with(&wanted))
+            side.sockets(ESTABLISHED).any(|socket| socket.local.ends_with(&wanted))
         };
         assert!(!side.listens(port) && !connected());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("it is free");
         assert!(side.listens(port) && !connected());
         let _stream = TcpStream::connect(listener.local_addr().expect("it has one")).expect("it listens");
-        assert!(connected() && side.connection_count() > 0);
+        assert!(connected() && side.connection_count_but(&[]) > 0);
     }
 }

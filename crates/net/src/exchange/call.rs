@@ -74,6 +74,13 @@ impl Caller {
         Self { commands, faults, plane, lanes: Mutex::default(), budget, buffers, stall: limits.stall, tally }
     }
 
+    /// Connects to a node that will be called soon, where the data plane reaches it.
+    pub(crate) fn warm(&self, node: NodeId) {
+        if let Some(plane) = &self.plane {
+            plane.warm(node);
+        }
+    }
+
     /// Waits until the request and its longest answer fit the budget.
     pub(crate) async fn reserve(&self, request: &Message<Request>) -> Reservation {
         let (header_size, payload_size) = answer_size_max(&request.header);

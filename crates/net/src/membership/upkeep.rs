@@ -30,6 +30,8 @@ pub(crate) const NOTICES_WAITING_MAX: usize = 1024;
 const RECONCILIATIONS_MAX: usize = 8;
 /// Nodes that were dialled before anything was known of them, remembered at most.
 const STRANGERS_MAX: usize = 16;
+/// Nodes that a client connects to once it knows them, before it calls them.
+const WARMED_MAX: usize = 8;
 /// Failures remembered for whoever waits to join.
 const FAILURES_MAX: usize = 16;
 /// The first pause between reconciliations; it doubles up to the one of the settings.
@@ -122,6 +124,23 @@ impl Upkeep {
         }
         rounds.reconciliations.shutdown().await;
         self.save(&mut rounds).await;
+    }
+
+    /// Connects to nodes that were just learned of. A client came to fetch or store something: each that it will call finds a
+    /// connection then, and not after two round trips.
+    fn hasten(&self) {
+        let mut known = self.others();
+        random::shuffle(&mut known);
+        known.iter().take(WARMED_MAX).for_each(|node| self.caller.warm(*node));
+    }
+
+    /// The nodes that can be asked.
+    fn others(&self) -> Vec<NodeId> {
+        let topology = self.membership.topology();
+        let others = topology
+            .records()
+            .filter(|record| record.node != self.own && record.state != NodeState::Gone);
+        others.map(|record| record.node).collect()
     }
 
     async fn notice(&self, notice: Notice, rounds: &mut Rounds) {
@@ -228,7 +247,10 @@ impl Upkeep {
             Ok(Reconciled { news }) => {
                 self.route(&news).await;
                 self.correct(&news).await;
-                self.joining.send_if_modified(|joining| !std::mem::replace(&mut joining.joined, true));
+                let joined = |joining: &mut Joining| !std::mem::replace(&mut joining.joined, true);
+                if self.joining.send_if_modified(joined) && self.direction == Direction::Pull {
+                    self.hasten();
+                }
             }
             Err(error) => {
                 tracing::debug!(%node, %error, "no reconciliation");
@@ -239,12 +261,7 @@ impl Upkeep {
 
     /// Reconciles with a node drawn at random, so that what gossip missed is found by someone soon.
     fn reconcile_next(&self, rounds: &mut Rounds) {
-        let topology = self.membership.topology();
-        let others: Vec<NodeId> = topology
-            .records()
-            .filter(|record| record.node != self.own && record.state != NodeState::Gone)
-            .map(|record| record.node)
-            .collect();
+        let others = self.others();
         let strangers: Vec<NodeId> = rounds.strangers.iter().copied().collect();
         let drawn = random::choose(&others).or_else(|| random::choose(&strangers));
         if let Some(node) = drawn {

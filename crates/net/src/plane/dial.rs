@@ -19,9 +19,10 @@ use crate::plane::address::HostPort;
 use crate::plane::half::halves;
 use crate::plane::handshake::{Credentials, HandshakeError};
 use crate::plane::link::Link;
+use crate::plane::width::{Load, Width};
 use crate::settings::NetworkLimits;
 
-/// Connections to one node.
+/// Connections to one node that is crowded.
 const LINKS_PER_NODE: usize = 3;
 /// Bytes under way on each connection to a node from which on another one is made: one processor can't protect more. Fewer
 /// connections share a line better, and cost less.
@@ -44,6 +45,7 @@ pub(crate) struct Plane {
     buffers: Buffers,
     tally: Arc<Tally>,
     lanes: Mutex<BTreeMap<NodeId, Arc<Lane>>>,
+    width: Mutex<Width>,
     closing: CancellationToken,
 }
 
@@ -69,17 +71,18 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection with the least under way.
-    fn best(&self) -> Option<(Arc<Link>, usize)> {
+    /// The connection with the least under way: one of the first so many, or of all where those are crowded.
+    fn best(&self, width: usize) -> Option<Arc<Link>> {
         let mut state = self.state();
         state.links.retain(|link| !link.ended());
-        let best = state.links.iter().min_by_key(|link| link.outstanding()).cloned();
-        best.map(|link| (link, state.links.len()))
+        let least = |links: &[Arc<Link>]| links.iter().min_by_key(|link| link.outstanding()).cloned();
+        let best = least(&state.links[..width.min(state.links.len())])?;
+        if best.outstanding() < CROWDED { Some(best) } else { least(&state.links) }
     }
 
     /// Whether one more connection may be made, where there are fewer than so many.
     fn lacks(&self, link_count: usize) -> bool {
-        !self.shunned() && self.best().map_or(0, |(_, link_count)| link_count) < link_count
+        !self.shunned() && self.state().links.iter().filter(|link| !link.ended()).count() < link_count
     }
 
     fn shunned(&self) -> bool {
@@ -128,6 +131,7 @@ impl Plane {
             buffers,
             tally,
             lanes: Mutex::default(),
+            width: Mutex::new(Width::new(Instant::now())),
             closing,
         }
     }
@@ -141,21 +145,50 @@ impl Plane {
             return None;
         }
         let lane = Arc::clone(self.lanes().entry(node).or_default());
-        if let Some((link, link_count)) = lane.best() {
-            if link.outstanding() >= CROWDED && link_count < LINKS_PER_NODE {
-                self.begin(node, &lane, LINKS_PER_NODE);
-            }
+        let width = self.width();
+        if let Some(link) = lane.best(width) {
+            let crowded = link.outstanding() >= CROWDED;
+            self.begin(node, &lane, if crowded { width.max(LINKS_PER_NODE) } else { width });
             return Some(link);
         }
         self.begin(node, &lane, 1);
         let _dialed = lane.dialing.lock().await;
-        lane.best().map(|(link, _)| link)
+        lane.best(width)
+    }
+
+    /// How many connections to each node are to carry calls now.
+    fn width(&self) -> usize {
+        let moved = self.tally.read();
+        // Nothing that holds the lock can leave the width half changed.
+        let mut width = self.width.lock().unwrap_or_else(PoisonError::into_inner);
+        width.at(Instant::now(), moved.bytes_received + moved.bytes_sent, || self.load())
+    }
+
+    fn load(&self) -> Load {
+        let lanes = self.lanes();
+        let links = lanes.values().flat_map(|lane| lane.state().links.clone());
+        links.filter(|link| !link.ended()).fold(Load::default(), |load, link| Load {
+            link_count: load.link_count + 1,
+            outstanding: load.outstanding + u64::try_from(link.outstanding()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// Dials a node that will be called soon, so that the call finds a connection.
+    pub(crate) fn warm(self: &Arc<Self>, node: NodeId) {
+        if !self.denied.contains(&node) {
+            let lane = Arc::clone(self.lanes().entry(node).or_default());
+            self.begin(node, &lane, 1);
+        }
     }
 
     /// Dials a node in the background, unless that is being done or there are so many connections to it already. Not within the
     /// call that needs it: a call that is given up, as one of two that race is, must not take the dial with it.
     fn begin(self: &Arc<Self>, node: NodeId, lane: &Arc<Lane>, link_count: usize) {
+        if !lane.lacks(link_count) {
+            return;
+        }
         let Ok(dialing) = Arc::clone(&lane.dialing).try_lock_owned() else { return };
+        // Somebody else may just have dialled it.
         if !lane.lacks(link_count) {
             return;
         }

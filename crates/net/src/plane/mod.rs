@@ -17,6 +17,7 @@ pub(crate) mod half;
 pub(crate) mod handshake;
 pub(crate) mod link;
 pub(crate) mod record;
+pub(crate) mod width;
 
 /// The name of the protocol in the TLS handshake (ALPN).
 pub(crate) const PROTOCOL: &[u8] = b"datamesh/exchange/1";

@@ -12,9 +12,8 @@ use crate::bench::{Bench, Measured, stream};
 
 /// So much that the start of a client, about half a second of round trips, is not what is measured.
 const SIZE: u64 = 2 << 30;
-/// What is moved over a link that loses packets: with BBR, and with a control that takes each loss for congestion.
-const LOSS_SIZE: u64 = 256 << 20;
-const LOSS_SIZE_CUBIC: u64 = 64 << 20;
+/// The same over a link that loses packets.
+const LOSS_SIZE: u64 = 1 << 30;
 const NODE_COUNT: usize = 6;
 const SEED: u64 = 4;
 /// Fewer bytes than this show the start of a client, not the link.
@@ -103,14 +102,14 @@ pub(super) fn loss(bench: &Bench) -> Result<Measured, String> {
     }
     let shape = Shape { bits_per_second: 200_000_000, round_trip: ROUND_TRIP, lost_per_mille: 10 };
     let mut lines = Vec::new();
-    for (algorithm, size) in [("bbr", LOSS_SIZE), ("cubic", LOSS_SIZE_CUBIC)] {
+    for algorithm in ["bbr", "cubic"] {
         lines.push(raw(bench, shape, &format!("iperf3, one connection, {algorithm}"), Some(algorithm))?);
         let case = Case {
             shape,
             node_count: NODE_COUNT,
             scheme: "4+2",
             congestion: Some(algorithm),
-            size: bench.size(size),
+            size: bench.size(LOSS_SIZE),
         };
         let (samples, connection_count) = case.samples(bench)?;
         let name = format!("get from six nodes, {algorithm}");
