@@ -81,10 +81,8 @@ impl<'a> Chunks<'a> {
         let wanted = self.chunker.buffer_size();
         while matches!(self.rest, Rest::MoreFollows) && self.buffer.len() < wanted {
             let held = self.buffer.len();
-            self.buffer.resize(held + READ_SIZE.min(wanted - held), 0);
-            let read = self.source.read(&mut self.buffer[held..]).await;
-            self.buffer.truncate(held + read.as_ref().copied().unwrap_or(0));
-            if read? == 0 {
+            self.buffer.reserve(wanted - held);
+            if self.source.read(&mut self.buffer, READ_SIZE.min(wanted - held)).await? == 0 {
                 self.rest = Rest::Ended;
             }
         }

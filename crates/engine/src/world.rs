@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use datamesh_core::id::{BlockId, ItemId, NodeId};
 use datamesh_core::lease::{Lease, Release};
 use datamesh_core::manifest::Stripe;
@@ -284,11 +284,11 @@ impl Cache for NoCache {
 
 /// Where a put reads its bytes.
 pub trait Source: Send {
-    /// Reads up to the buffer's length; 0 at the end.
+    /// Reads up to so many bytes, behind those that the buffer holds, and says how many; 0 at the end.
     ///
     /// # Errors
     /// When the source can't be read or changed under the reader.
-    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>>;
+    fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, size_max: usize) -> BoxFuture<'a, io::Result<usize>>;
 }
 
 /// Where a get writes its bytes, in their order.

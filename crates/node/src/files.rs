@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use datamesh_engine::world::{Sink, Source};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -93,10 +93,10 @@ impl FileSource {
 }
 
 impl Source for FileSource {
-    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
+    fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, size_max: usize) -> BoxFuture<'a, io::Result<usize>> {
         async move {
-            let count = self.file.read(buffer).await?;
-            if count == 0 && !buffer.is_empty() {
+            let count = self.file.read_buf(&mut buffer.limit(size_max)).await?;
+            if count == 0 && size_max > 0 {
                 self.check_unchanged().await?;
             }
             Ok(count)
@@ -109,8 +109,8 @@ impl Source for FileSource {
 pub struct PipeSource<R>(pub R);
 
 impl<R: AsyncRead + Send + Unpin> Source for PipeSource<R> {
-    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
-        self.0.read(buffer).boxed()
+    fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, size_max: usize) -> BoxFuture<'a, io::Result<usize>> {
+        async move { self.0.read_buf(&mut buffer.limit(size_max)).await }.boxed()
     }
 }
 
@@ -147,6 +147,8 @@ mod tests {
 
     use datamesh_engine::world::Source;
 
+    use bytes::BytesMut;
+
     use super::FileSource;
 
     #[tokio::test]
@@ -154,18 +156,18 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("file");
         std::fs::write(&path, b"abc").expect("written");
-        let mut buffer = [0; 8];
+        let mut buffer = BytesMut::new();
 
         let mut steady = FileSource::open(&path).await.expect("it opens");
-        assert_eq!(steady.read(&mut buffer).await.expect("readable"), 3);
-        assert_eq!(steady.read(&mut buffer).await.expect("unchanged"), 0);
+        assert_eq!(steady.read(&mut buffer, 8).await.expect("readable"), 3);
+        assert_eq!(steady.read(&mut buffer, 8).await.expect("unchanged"), 0);
 
         let mut growing = FileSource::open(&path).await.expect("it opens");
-        assert_eq!(growing.read(&mut buffer).await.expect("readable"), 3);
+        assert_eq!(growing.read(&mut buffer, 8).await.expect("readable"), 3);
         let mut file = std::fs::File::options().append(true).open(&path).expect("it opens");
         file.write_all(b"d").expect("written");
-        assert_eq!(growing.read(&mut buffer).await.expect("readable"), 1);
-        let error = growing.read(&mut buffer).await.expect_err("it changed");
+        assert_eq!(growing.read(&mut buffer, 8).await.expect("readable"), 1);
+        let error = growing.read(&mut buffer, 8).await.expect_err("it changed");
         assert!(error.to_string().contains("changed while it was read"), "{error}");
     }
 }

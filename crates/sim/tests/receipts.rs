@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use datamesh_codec::keys::Identity;
 use datamesh_core::encode::{decode, encode};
 use datamesh_core::id::{ItemId, NodeId, ObjectId};
@@ -166,9 +166,9 @@ fn settings() -> TransferSettings {
 struct Zeros(u64);
 
 impl Source for Zeros {
-    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
-        let count = usize::try_from(self.0).unwrap_or(usize::MAX).min(buffer.len());
-        buffer[..count].fill(0);
+    fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, size_max: usize) -> BoxFuture<'a, io::Result<usize>> {
+        let count = usize::try_from(self.0).unwrap_or(usize::MAX).min(size_max);
+        buffer.put_bytes(0, count);
         self.0 -= u64::try_from(count).expect("it fits");
         async move { Ok(count) }.boxed()
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use datamesh_codec::keys::Identity;
 use datamesh_core::id::{ItemId, NodeId, ObjectId};
 use datamesh_core::manifest::Kind;
@@ -137,9 +137,9 @@ impl Mesh {
 struct Memory(Bytes);
 
 impl Source for Memory {
-    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
-        let count = buffer.len().min(self.0.len());
-        buffer[..count].copy_from_slice(&self.0.split_to(count));
+    fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, size_max: usize) -> BoxFuture<'a, io::Result<usize>> {
+        let count = size_max.min(self.0.len());
+        buffer.extend_from_slice(&self.0.split_to(count));
         async move { Ok(count) }.boxed()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use datamesh_codec::keys::Identity;
 use datamesh_core::id::{NodeId, ObjectId};
 use datamesh_core::manifest::Kind;
@@ -127,9 +127,11 @@ impl Mesh {
 struct Pattern(u64);
 
 impl Source for Pattern {
-    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
-        let count = usize::try_from(self.0).unwrap_or(usize::MAX).min(buffer.len());
-        for byte in buffer[..count].chunks_mut(8) {
+    fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, size_max: usize) -> BoxFuture<'a, io::Result<usize>> {
+        let count = usize::try_from(self.0).unwrap_or(usize::MAX).min(size_max);
+        let held = buffer.len();
+        buffer.put_bytes(0, count);
+        for byte in buffer[held..].chunks_mut(8) {
             byte.copy_from_slice(&self.0.to_le_bytes()[..byte.len()]);
         }
         self.0 -= u64::try_from(count).expect("it fits");

@@ -137,9 +137,8 @@ impl Upkeep {
     /// The nodes that can be asked.
     fn others(&self) -> Vec<NodeId> {
         let topology = self.membership.topology();
-        let others = topology
-            .records()
-            .filter(|record| record.node != self.own && record.state != NodeState::Gone);
+        let others =
+            topology.records().filter(|record| record.node != self.own && record.state != NodeState::Gone);
         others.map(|record| record.node).collect()
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use datamesh_engine::world::{Sink, Source};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -40,7 +40,7 @@ impl FolderSource {
 }
 
 impl Source for FolderSource {
-    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
+    fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, size_max: usize) -> BoxFuture<'a, io::Result<usize>> {
         async move {
             if self.step.is_empty() {
                 self.step = self.steps.recv().await.unwrap_or_default();
@@ -51,8 +51,8 @@ impl Source for FolderSource {
                 }
                 return Ok(0);
             }
-            let count = buffer.len().min(self.step.len());
-            self.step.copy_to_slice(&mut buffer[..count]);
+            let count = size_max.min(self.step.len());
+            buffer.extend_from_slice(&self.step.split_to(count));
             Ok(count)
         }
         .boxed()
@@ -228,7 +228,7 @@ impl Read for StepReader {
 mod tests {
     use std::fs;
 
-    use bytes::Bytes;
+    use bytes::{Bytes, BytesMut};
     use datamesh_engine::world::{Sink, Source};
 
     use super::{Existing, FolderSink, FolderSource};
@@ -258,22 +258,16 @@ mod tests {
         let folder = directory.path().join("folder");
         fs::create_dir_all(folder.join("inner")).expect("made");
         fs::write(folder.join("inner/file"), b"bytes").expect("written");
-        let mut archive = Vec::new();
+        let mut archive = BytesMut::new();
         let mut source = FolderSource::open(&folder).expect("a folder");
-        let mut buffer = [0; 4096];
-        loop {
-            match source.read(&mut buffer).await.expect("readable") {
-                0 => break,
-                count => archive.extend_from_slice(&buffer[..count]),
-            }
-        }
+        while source.read(&mut archive, 4096).await.expect("readable") > 0 {}
         let out = directory.path().join("out");
         let mut sink = FolderSink::create(&out, Existing::Keep).expect("it begins");
         sink.write(Bytes::from(archive[..archive.len() / 2].to_vec())).await.expect("taken");
         assert!(!out.exists());
         drop(sink);
         let mut sink = FolderSink::create(&out, Existing::Keep).expect("it begins");
-        sink.write(Bytes::from(archive)).await.expect("taken");
+        sink.write(archive.freeze()).await.expect("taken");
         sink.finish().await.expect("whole");
         assert_eq!(fs::read(out.join("inner/file")).expect("readable"), b"bytes");
     }
