@@ -22,7 +22,7 @@ const PATIENCE: u32 = 4;
 const ASK_EVERY: u32 = 16;
 
 /// What the sealed chunk of a stripe is made from.
-pub(crate) enum Found {
+pub enum Found {
     /// Its data shards, from the cache.
     Kept(Vec<u8>),
     /// Any k of its shards, from nodes.
@@ -33,7 +33,7 @@ pub(crate) enum Found {
 ///
 /// They are asked before the holders, since that is what they are for. A cache that doesn't have an object is soon asked for only a
 /// few of its stripes, so that it costs a get next to nothing.
-pub(crate) struct CacheNodes {
+pub struct CacheNodes {
     nodes: Vec<CacheNode>,
 }
 
@@ -45,12 +45,14 @@ struct CacheNode {
     passed_over: AtomicU32,
 }
 
-/// A stripe from the own cache, else from a cache node, else from holders.
-pub(crate) async fn stripe(
-    transfer: &Transfer,
-    caches: &CacheNodes,
-    stripe: &Stripe,
-) -> Result<Found, GatherError> {
+/// A stripe from the own cache, else from a cache node, else from holders. What is given hashes to what the stripe says.
+///
+/// # Errors
+/// [`GatherError`] when no cache has it and fewer than k of its shards can be had.
+///
+/// # Cancel safety
+/// Nothing is left behind when dropped.
+pub async fn stripe(transfer: &Transfer, caches: &CacheNodes, stripe: &Stripe) -> Result<Found, GatherError> {
     if let Some(data) = transfer.world.cache.stripe(stripe).await {
         return Ok(Found::Kept(data));
     }
@@ -79,7 +81,8 @@ pub(crate) async fn block(
 
 impl CacheNodes {
     /// Those of the mesh as a transfer knows it.
-    pub(crate) fn of(transfer: &Transfer) -> Self {
+    #[must_use]
+    pub fn of(transfer: &Transfer) -> Self {
         let serves = |record: &&NodeRecord| {
             record.role == Role::Cache && matches!(record.state, NodeState::Active | NodeState::Draining)
         };

@@ -3,7 +3,7 @@
 //! Async over the traits of [`world`]; it has no runtime, no network and no disk of its own, so that a simulator runs the
 //! code that production runs.
 
-mod cached;
+pub mod cached;
 pub mod catalog;
 pub mod get;
 pub mod health;

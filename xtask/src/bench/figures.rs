@@ -33,6 +33,8 @@ pub(super) enum Figure {
     Failures,
     /// Jain's index of the clients' rates: 1 when all are equal.
     Fairness,
+    /// The time that half of all take at most; milliseconds.
+    Half,
     /// The time that 99 of 100 take at most; milliseconds.
     Late,
     /// Bytes that went over the network, as a share of those for the first version.
@@ -55,6 +57,7 @@ impl Figure {
             Self::WireOverhead => "overhead on the wire",
             Self::Failures => "failures",
             Self::Fairness => "fairness",
+            Self::Half => "p50, ms",
             Self::Late => "p99, ms",
             Self::Sent => "sent, of the first",
             Self::Stored => "stored, of the first",
@@ -65,9 +68,8 @@ impl Figure {
     pub(super) fn text(self, value: f64) -> String {
         match self {
             Self::Rate | Self::RawRate if value >= 100.0 => format!("{value:.0}"),
-            Self::Rate | Self::RawRate | Self::ClientMemory | Self::NodeMemory | Self::Late => {
-                format!("{value:.1}")
-            }
+            Self::Rate | Self::RawRate | Self::ClientMemory | Self::NodeMemory => format!("{value:.1}"),
+            Self::Half | Self::Late => format!("{value:.1}"),
             Self::OfRaw | Self::Cpu => format!("{value:.2}"),
             Self::OfLink | Self::WireOverhead | Self::Sent | Self::Stored => {
                 format!("{:.1} %", value * 100.0)

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Bench;
 use super::figures::{Figure, GIB, MIB, Sample, number};
-use super::process::{Running, Usage, forget_peak, output, wait_until, with_log};
+use super::process::{Running, Usage, command, forget_peak, output, wait_until, with_log};
 use super::route::Route;
 use super::stream::Stream;
 
@@ -39,7 +39,7 @@ pub(super) enum Keeping {
 }
 
 /// A node process.
-struct Node {
+pub(super) struct Node {
     running: Running,
     address: String,
     /// Where libp2p listens; what connects elsewhere carries data.
@@ -47,6 +47,10 @@ struct Node {
     /// The node stops when this closes, also when this program is killed.
     _lifeline: ChildStdin,
 }
+
+/// What a client that keeps nothing is told.
+const CACHE_CAPACITY: &str = "DATAMESH_CACHE_CAPACITY";
+const NO_CACHE: &str = "0B";
 
 /// Where a client's bytes come from or go.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +126,38 @@ impl Mesh {
         Ok(mesh)
     }
 
+    /// Bytes of the client's cache.
+    pub(super) fn cached_bytes(&self) -> Result<u64, String> {
+        let text = output(command("du").args(["--summarize", "--bytes"]).arg(self.cache()))?;
+        let size = text.split_whitespace().next().and_then(|size| size.parse().ok());
+        size.ok_or_else(|| format!("what du said: {text}"))
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.folder.join("client").join("cache")
+    }
+
+    /// Starts a cache node in a new home, which serves what the client's cache holds; the client begins a new one.
+    pub(super) fn serve_cache(&self, home: &Path) -> Result<Node, String> {
+        let (kept, served) = (self.cache(), home.join("cache"));
+        fs::create_dir_all(home)
+            .and_then(|()| fs::rename(&kept, &served))
+            .map_err(|error| format!("{} as {}: {error}", kept.display(), served.display()))?;
+        let entry = self.nodes.first().map(|node| node.address.clone());
+        let node = self.start_node_as(&["--role", "cache"], home, entry.as_deref())?;
+        let known = self.nodes.len() + 1;
+        wait_until("the cache node is known", MEET_DEADLINE, || {
+            let peers = self.peers().unwrap_or_default();
+            peers.iter().filter(|peer| peer["reachable"] == true).count() == known
+        })?;
+        Ok(node)
+    }
+
     fn start_node(&self, home: &Path, entry: Option<&str>) -> Result<Node, String> {
+        self.start_node_as(&[], home, entry)
+    }
+
+    fn start_node_as(&self, role: &[&str], home: &Path, entry: Option<&str>) -> Result<Node, String> {
         let made = fs::create_dir_all(home)
             .and_then(|()| Ok((File::create(home.join("printed"))?, File::create(home.join("log"))?)));
         let (printed, log) = made.map_err(|error| format!("{}: {error}", home.display()))?;
@@ -135,7 +170,7 @@ impl Mesh {
             command.args(["--bootstrap", entry]);
         }
         let listen = format!("/ip4/{}/tcp/0", self.route.holders.address);
-        command.args(["--listen", &listen, "--capacity", CAPACITY, "--until-stdin-ends"]);
+        command.args(["--listen", &listen, "--capacity", CAPACITY, "--until-stdin-ends"]).args(role);
         if self.keeping == Keeping::NoShards {
             command.arg("--lose-shards-for-benchmark");
         }
@@ -182,12 +217,22 @@ impl Mesh {
         self.client(&["get", "--force", name, &out], feed)
     }
 
+    /// The same, by a client that keeps what it got in its cache.
+    pub(super) fn get_through_cache(&self, name: &str, out: &Path, feed: Feed) -> Result<Operation, String> {
+        let out = out.display().to_string();
+        self.run(self.command(&["get", "--force", name, &out]), "get", feed)
+    }
+
     /// Runs a client command as a process of its own, and measures it and the nodes.
     pub(super) fn client(&self, arguments: &[&str], feed: Feed) -> Result<Operation, String> {
-        let (log, printed) = (self.folder.join("client.log"), self.folder.join("client.printed"));
         let mut command = self.command(arguments);
         // What was got before must come from the nodes again.
-        command.env("DATAMESH_CACHE_CAPACITY", "0B");
+        command.env(CACHE_CAPACITY, NO_CACHE);
+        self.run(command, arguments[0], feed)
+    }
+
+    fn run(&self, mut command: Command, name: &str, feed: Feed) -> Result<Operation, String> {
+        let (log, printed) = (self.folder.join("client.log"), self.folder.join("client.printed"));
         let create = |path: &Path| File::create(path).map_err(|error| format!("{}: {error}", path.display()));
         command.stderr(create(&log)?).stdout(create(&printed)?);
         match feed {
@@ -218,7 +263,7 @@ impl Mesh {
             });
             (ended, feeder.join().expect("a feeder doesn't panic"))
         });
-        let ended = ended.map_err(|why| with_log(&format!("`{}`: {why}", arguments[0]), &log))?;
+        let ended = ended.map_err(|why| with_log(&format!("`{name}`: {why}"), &log))?;
         if !fed.map_err(|error| format!("the client's pipe: {error}"))? {
             return Err("what came back is not what was put".to_owned());
         }
@@ -237,6 +282,7 @@ impl Mesh {
         };
         let mut command = self.route.reader.bound(&self.program);
         command.args(["--json", "--home"]).arg(self.folder.join("client")).args(arguments);
+        command.env(CACHE_CAPACITY, NO_CACHE);
         Running::start(command.stdin(Stdio::piped()).stdout(create("printed")?).stderr(create("log")?))
     }
 

@@ -2,13 +2,14 @@
 
 use super::{Chosen, Row};
 
+mod cached;
 mod link;
 mod load;
 mod loopback;
 mod memory;
 
 /// All of them, in the order of the table.
-pub(super) const ROWS: [Row; 9] = [
+pub(super) const ROWS: [Row; 10] = [
     Row {
         name: "one-holder",
         about: "one file from the only node that holds it, on loopback, beside other programs",
@@ -50,6 +51,12 @@ pub(super) const ROWS: [Row; 9] = [
         about: "1,000 chunks at once from one node, to many clients",
         chosen: Chosen::ByDefault,
         measure: load::concurrent,
+    },
+    Row {
+        name: "cached",
+        about: "a chunk from a cache node, nothing else asked for, on loopback and over a link of 20 ms",
+        chosen: Chosen::ByDefault,
+        measure: cached::cached,
     },
     Row {
         name: "second-version",

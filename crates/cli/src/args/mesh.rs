@@ -222,4 +222,8 @@ pub struct BenchFetchArgs {
     /// Go on for so long, once standard input has ended
     #[arg(long = "for", value_name = "DURATION", default_value = "10s")]
     pub duration: Period,
+    /// Ask for so many whole chunks instead, one after another, each as a get does: the own cache, then cache nodes, then
+    /// holders
+    #[arg(long, value_name = "COUNT", value_parser = value_parser!(u16).range(1..), conflicts_with_all = ["at_once", "duration"])]
+    pub chunks: Option<u16>,
 }

@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datamesh_core::id::{ItemId, NodeId};
+use datamesh_core::manifest::Stripe;
 use datamesh_core::wire::{FetchRequest, Message, Request, Response};
-use datamesh_engine::health::{Depth, inspect};
+use datamesh_engine::cached::{self, CacheNodes};
+use datamesh_engine::health::{Depth, ObjectHealth, inspect};
 use datamesh_engine::progress::Unobserved;
+use datamesh_engine::transfer::Transfer;
 use datamesh_engine::world::World;
+use datamesh_node::assemble::Client;
 use futures::future::join_all;
 use serde::Serialize;
 
@@ -46,9 +50,7 @@ pub(super) async fn run(args: &BenchFetchArgs, context: &Context, ui: &Ui) -> Re
     let client = &session.client;
     let observer = Arc::new(Unobserved);
     let health = inspect(&client.world, client.transfer, observer, target.object, Depth::Index).await?;
-    let held = health.stripes.iter().flat_map(|stripe| stripe.shards.iter().zip(stripe.placement.holders()));
-    let held: Vec<(NodeId, ItemId)> =
-        held.filter_map(|(shard, holder)| Some(((*holder)?, ItemId::Shard(*shard)))).collect();
+    let held = held(&health);
     if held.is_empty() {
         return Err(CommandError::new(Exit::Failed, "no node holds a shard of it"));
     }
@@ -57,12 +59,52 @@ pub(super) async fn run(args: &BenchFetchArgs, context: &Context, ui: &Ui) -> Re
     let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
 
     let begun = Instant::now();
-    let until = begun + args.duration.duration();
-    let loops = (0..usize::from(args.at_once)).map(|first| fetch_until(&client.world, &held, first, until));
-    let seen = join_all(loops).await;
+    let seen = match args.chunks {
+        Some(count) => vec![Box::pin(ask_for_chunks(client, &stripes(health), usize::from(count))).await],
+        None => {
+            let until = begun + args.duration.duration();
+            let loops = 0..usize::from(args.at_once);
+            join_all(loops.map(|first| fetch_until(&client.world, &held, first, until))).await
+        }
+    };
     let elapsed = begun.elapsed();
     session.client.close().await;
     show(ui, seen, elapsed)
+}
+
+/// The shards of an object, each with a node that holds it.
+fn held(health: &ObjectHealth) -> Vec<(NodeId, ItemId)> {
+    let shards =
+        health.stripes.iter().flat_map(|stripe| stripe.shards.iter().zip(stripe.placement.holders()));
+    shards.filter_map(|(shard, holder)| Some(((*holder)?, ItemId::Shard(*shard)))).collect()
+}
+
+/// The stripes of an object, as its manifest has them.
+fn stripes(health: ObjectHealth) -> Vec<Stripe> {
+    let redundancy = health.scheme.redundancy;
+    let stripes = health.stripes.into_iter();
+    stripes.map(|found| Stripe { redundancy, sealed_size: found.sealed_size, shards: found.shards }).collect()
+}
+
+/// Asks for so many chunks, one after another, from wherever a get would have them.
+async fn ask_for_chunks(client: &Client, stripes: &[Stripe], count: usize) -> Seen {
+    let transfer = Transfer::start(client.world.clone(), client.transfer, Arc::new(Unobserved)).await;
+    let caches = CacheNodes::of(&transfer);
+    let asking = async {
+        let mut seen = Seen::default();
+        for stripe in stripes.iter().cycle().take(count) {
+            let begun = Instant::now();
+            match cached::stripe(&transfer, &caches, stripe).await {
+                Ok(_) => {
+                    seen.latencies.push(begun.elapsed());
+                    seen.size += u64::from(stripe.sealed_size);
+                }
+                Err(error) => seen.failures.push(error.to_string()),
+            }
+        }
+        seen
+    };
+    transfer.acknowledging(asking).await
 }
 
 /// Fetches one shard after another, from the `first` on, until it is time.

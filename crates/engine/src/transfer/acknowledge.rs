@@ -75,7 +75,10 @@ impl Transfer {
     }
 
     /// Does something, acknowledges beside it what nodes serve for it, and the rest at its end.
-    pub(crate) async fn acknowledging<T>(&self, work: impl Future<Output = T>) -> T {
+    ///
+    /// # Cancel safety
+    /// When dropped, what was served last is not acknowledged; else as the work itself.
+    pub async fn acknowledging<T>(&self, work: impl Future<Output = T>) -> T {
         let Some(notary) = &self.world.notary else { return work.await };
         let output = {
             let beside = pin!(async {
