@@ -18,9 +18,10 @@ const SETTLED: Duration = Duration::from_millis(500);
 const GAIN: f64 = 1.3;
 /// Connections as fast as this are not held back, bytes a second.
 const FAST: f64 = 16e6;
-/// How long the outcome of a trial counts: lines change.
+/// How long the outcome of a trial counts: lines change. One that brought nothing counts for a minute first and for twice as
+/// long each further time, since a trial costs a full line about a second.
 const KEPT: Duration = Duration::from_secs(5 * 60);
-const GIVEN_UP: Duration = Duration::from_secs(30);
+const GIVEN_UP: Duration = Duration::from_secs(60);
 /// Without a call for this long nothing can be said about a line.
 const PAUSED: Duration = Duration::from_secs(1);
 
@@ -29,6 +30,8 @@ const PAUSED: Duration = Duration::from_secs(1);
 pub(crate) struct Width {
     width: usize,
     phase: Phase,
+    /// How long the next trial counts if it brings nothing.
+    given_up: Duration,
     last: Instant,
 }
 
@@ -56,7 +59,7 @@ pub(crate) struct Load {
 
 impl Width {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { width: 1, phase: Phase::Starting { since: now }, last: now }
+        Self { width: 1, phase: Phase::Starting { since: now }, given_up: GIVEN_UP, last: now }
     }
 
     /// How many connections to each node are to carry calls. To be asked with each call, with how many bytes have moved so far.
@@ -95,8 +98,10 @@ impl Width {
                     tracing::debug!(before, tried, "more connections to each node were tried");
                     if tried >= GAIN * before {
                         self.phase = Phase::Decided { until: now + KEPT };
+                        self.given_up = GIVEN_UP;
                     } else {
-                        self.narrow(Phase::Decided { until: now + GIVEN_UP });
+                        self.narrow(Phase::Decided { until: now + self.given_up });
+                        self.given_up = (self.given_up * 2).min(KEPT);
                     }
                 }
             }
@@ -171,9 +176,14 @@ mod tests {
     #[test]
     fn a_line_that_is_full_keeps_one_connection_to_each_node_but_for_trials() {
         let mut line = Line::new(|width| 22_000_000 + 1_000_000 * width);
-        let used = line.run(GIVEN_UP * 5);
-        assert!(used[1] > GIVEN_UP * 5 * 17 / 20, "{used:?}");
-        assert!(used[WIDTH_MAX] > Duration::from_secs(5), "it was tried: {used:?}");
+        let used = line.run(GIVEN_UP);
+        assert!(
+            used[WIDTH_MAX] > Duration::from_secs(2) && used[WIDTH_MAX] < Duration::from_secs(4),
+            "{used:?}"
+        );
+        let used = line.run(KEPT * 20);
+        assert!(used[1] > KEPT * 20 * 98 / 100, "{used:?}");
+        assert!(used[WIDTH_MAX] > Duration::from_secs(40), "it was tried again: {used:?}");
     }
 
     #[test]
