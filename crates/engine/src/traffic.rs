@@ -5,6 +5,8 @@
 
 mod fair;
 mod flow;
+#[cfg(test)]
+mod hand;
 mod measure;
 mod peer;
 mod pool;
@@ -42,6 +44,9 @@ pub const PEERS_MAX: usize = 4096;
 /// How long a peer's request may wait for a rate limit; one that would wait longer is refused, and the peer comes back.
 const SERVE_WAIT_MAX: Duration = Duration::from_secs(20);
 
+/// The longest time for which a request may have to wait for the others before its peer counts as slow.
+const QUEUE_MAX: Duration = Duration::from_secs(5);
+
 /// The traffic of a process.
 pub struct Traffic {
     clock: Arc<dyn Clock>,
@@ -60,6 +65,8 @@ struct Totals {
     meters: ByDirection<Meter>,
     /// What is measured of all peers together: what is presumed of one that is not known.
     common: ByDirection<Measure>,
+    /// Bytes that are under way to or from any peer, or wait to be.
+    expected: ByDirection<u64>,
     successes: u64,
     failures: u64,
 }
@@ -189,6 +196,15 @@ impl Traffic {
 
     fn common(&self, direction: Direction) -> Measure {
         *self.totals().common.of(direction)
+    }
+
+    /// How long all that is under way takes at the highest rate there was. No time, where that is not known yet.
+    fn queue(&self, direction: Direction) -> Duration {
+        let totals = self.totals();
+        let rate = totals.meters.of(direction).most;
+        let seconds = if rate > 0.0 { *totals.expected.of(direction) as f64 / rate } else { 0.0 };
+        drop(totals);
+        Duration::try_from_secs_f64(seconds).map_or(QUEUE_MAX, |queue| queue.min(QUEUE_MAX))
     }
 
     fn next_flow(&self) -> FlowId {

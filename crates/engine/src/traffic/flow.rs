@@ -56,6 +56,7 @@ pub(crate) struct Call<'a> {
 /// Bytes that are under way to or from a peer, or wait to be.
 #[derive(Debug)]
 struct Expected {
+    traffic: Arc<Traffic>,
     peer: Arc<Peer>,
     direction: Direction,
     bytes: u64,
@@ -117,7 +118,7 @@ impl Flow {
         let traffic = &self.traffic;
         let peer = traffic.peer(node);
         let (predicted, tolerance) = self.expectation(&peer, direction, bytes);
-        let expected = Expected::begin(Arc::clone(&peer), direction, bytes);
+        let expected = Expected::begin(Arc::clone(traffic), Arc::clone(&peer), direction, bytes);
         // Who waits for a place waits for the peer.
         patience.set(traffic.clock.elapsed() + tolerance);
         let place = peer.places.take(self.id, self.settings.priority, 1).await;
@@ -155,7 +156,8 @@ impl Flow {
         gates.into_iter().any(Option::is_some)
     }
 
-    /// How long something is predicted to take, and after how long the peer counts as slow.
+    /// How long something is predicted to take, and after how long the peer counts as slow: not before the line could have
+    /// carried all that is under way from every peer, for on a line that is full nobody else would be faster.
     fn expectation(&self, peer: &Peer, direction: Direction, bytes: u64) -> (Option<f64>, Duration) {
         let now = self.traffic.clock.elapsed();
         let common = self.traffic.common(direction);
@@ -165,7 +167,8 @@ impl Flow {
         drop(state);
         let tolerable = predicted.map_or(0.0, |seconds| seconds + DEVIATIONS * deviation);
         let tolerable = Duration::try_from_secs_f64(tolerable).unwrap_or(Duration::MAX);
-        (predicted, tolerable.max(self.settings.hedge_after))
+        let queue = self.traffic.queue(direction);
+        (predicted, tolerable.max(self.settings.hedge_after + queue))
     }
 }
 
@@ -230,7 +233,7 @@ impl Call<'_> {
 
     /// Makes the rate limits count what moved, and not what was expected to.
     fn settle(&self, bytes: u64) {
-        let Self { flow, expected: Expected { peer, direction, bytes: expected }, .. } = self;
+        let Self { flow, expected: Expected { peer, direction, bytes: expected, .. }, .. } = self;
         let now = flow.traffic.clock.elapsed();
         let gates = [peer.gates.of(*direction), flow.gates.of(*direction), flow.traffic.gates.of(*direction)];
         for gate in gates.into_iter().flatten() {
@@ -244,7 +247,7 @@ impl Call<'_> {
 
     /// Notes that the peer was waited for until others had to be asked. Says whether that was so.
     fn note_stall(&self) -> bool {
-        let Expected { peer, direction, bytes } = &self.expected;
+        let Expected { peer, direction, bytes, .. } = &self.expected;
         let now = self.flow.traffic.clock.elapsed();
         let waited = now.saturating_sub(self.started);
         let slow = waited >= self.patience;
@@ -268,19 +271,70 @@ impl Drop for Call<'_> {
 }
 
 impl Expected {
-    fn begin(peer: Arc<Peer>, direction: Direction, bytes: u64) -> Self {
-        let mut state = peer.state();
-        let expected = state.expected.of_mut(direction);
-        *expected = expected.saturating_add(bytes);
-        drop(state);
-        Self { peer, direction, bytes }
+    fn begin(traffic: Arc<Traffic>, peer: Arc<Peer>, direction: Direction, bytes: u64) -> Self {
+        for expected in [peer.state().expected.of_mut(direction), traffic.totals().expected.of_mut(direction)]
+        {
+            *expected = expected.saturating_add(bytes);
+        }
+        Self { traffic, peer, direction, bytes }
     }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        let mut state = self.peer.state();
-        let expected = state.expected.of_mut(self.direction);
-        *expected = expected.saturating_sub(self.bytes);
+        let Self { traffic, peer, direction, bytes } = self;
+        for expected in
+            [peer.state().expected.of_mut(*direction), traffic.totals().expected.of_mut(*direction)]
+        {
+            *expected = expected.saturating_sub(*bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use datamesh_core::id::NodeId;
+    use futures::FutureExt;
+
+    use super::{Call, Flow, FlowSettings, Patience};
+    use crate::traffic::hand::Hand;
+    use crate::traffic::{ByDirection, Direction, Priority, Traffic, TrafficSettings};
+    use crate::world::Clock;
+
+    const SIZE: u64 = 1 << 18;
+    const HEDGE_AFTER: Duration = Duration::from_millis(500);
+
+    fn begin(flow: &Flow, node: u8) -> (Call<'_>, Duration) {
+        let patience = Patience::default();
+        let call = flow.begin(NodeId::from_bytes([node; 32]), Direction::Download, SIZE, &patience);
+        let call = call.now_or_never().expect("there is a place");
+        let end = patience.end().expect("it is asked");
+        (call, end.saturating_sub(flow.traffic.clock.elapsed()))
+    }
+
+    #[test]
+    fn nobody_is_slow_before_the_line_could_have_carried_all_that_is_under_way() {
+        let clock = Arc::new(Hand::default());
+        let traffic = Traffic::new(Arc::clone(&clock) as Arc<dyn Clock>, TrafficSettings::default());
+        let settings = FlowSettings {
+            priority: Priority::Normal,
+            limits: ByDirection::default(),
+            hedge_after: HEDGE_AFTER,
+        };
+        let flow = Flow::start(Arc::new(traffic), settings);
+        assert_eq!(begin(&flow, 1).1, HEDGE_AFTER, "nothing is known of the line");
+        for _ in 0..60 {
+            let (call, _) = begin(&flow, 1);
+            clock.advance(Duration::from_millis(25));
+            call.answered(SIZE);
+        }
+        let (_call, alone) = begin(&flow, 2);
+        assert!(alone < HEDGE_AFTER + Duration::from_millis(50), "{alone:?}");
+        let _others: Vec<_> = (3..23).map(|node| begin(&flow, node).0).collect();
+        let (_call, beside) = begin(&flow, 23);
+        assert!(beside > HEDGE_AFTER + Duration::from_millis(25 * 20), "{beside:?}");
     }
 }

@@ -135,37 +135,17 @@ impl SavedPeer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
     use std::time::Duration;
 
     use datamesh_core::encode::encode;
     use datamesh_core::id::NodeId;
     use datamesh_core::time::Timestamp;
-    use futures::FutureExt;
-    use futures::future::BoxFuture;
     use proptest::prelude::{any, prop, proptest};
 
     use super::{RestoreError, SAVED_PEERS_MAX, SAVED_SIZE_MAX, Saved, VERSION};
+    use crate::traffic::hand::Hand;
     use crate::traffic::{Offence, PEERS_MAX, Traffic, TrafficSettings};
-    use crate::world::Clock;
-
-    /// A clock that stands still until it is moved.
-    #[derive(Default)]
-    struct Hand(Mutex<Duration>);
-
-    impl Clock for Hand {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_ms(0)
-        }
-
-        fn elapsed(&self) -> Duration {
-            *self.0.lock().expect("no holder panics")
-        }
-
-        fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
-            std::future::pending().boxed()
-        }
-    }
 
     fn traffic() -> (Arc<Hand>, Traffic) {
         let clock = Arc::new(Hand::default());
@@ -202,7 +182,7 @@ mod tests {
     fn peers_are_bounded_in_memory_and_on_disk() {
         let (clock, traffic) = traffic();
         for number in 0..10_000 {
-            *clock.0.lock().expect("no holder panics") += Duration::from_millis(1);
+            clock.advance(Duration::from_millis(1));
             traffic.answered(node(number), Duration::from_millis(1));
         }
         let known = traffic.snapshot().peers;
