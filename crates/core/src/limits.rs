@@ -74,6 +74,8 @@ pub const WIRE_PAYLOAD_SIZE_MAX: usize = SHARD_SIZE_MAX;
 pub const WIRE_ITEMS_MAX: usize = 1024;
 /// Most leases in one message.
 pub const WIRE_LEASES_MAX: usize = 256;
+/// Most items that one receipt of what a node keeps lists.
+pub const RECEIPT_ITEMS_MAX: usize = 64;
 /// Most items that one acknowledgment of what was served lists.
 pub const SERVICE_ITEMS_MAX: usize = 256;
 /// Most node records in one message.

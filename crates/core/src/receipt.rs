@@ -7,27 +7,46 @@ use serde::{Deserialize, Serialize};
 use crate::encode::encode;
 use crate::id::{ID_SIZE, ItemId, NodeId};
 use crate::lease::LeaseTag;
-use crate::limits::SERVICE_ITEMS_MAX;
+use crate::limits::{RECEIPT_ITEMS_MAX, SERVICE_ITEMS_MAX};
 use crate::sign::{Signable, SignatureError, Signed};
 use crate::time::Timestamp;
 
-/// A node's word that it has an item on stable storage, under a lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
-    /// Who holds it.
-    pub node: NodeId,
-    /// What it holds.
+/// An item that a node has on stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KeptItem {
+    /// Which item.
     pub item: ItemId,
     /// The item's size, bytes.
     pub size: u32,
-    /// The put whose lease it is held under.
+}
+
+/// A node's word that it has these items of one put on stable storage. What was synced together is receipted together, since a
+/// signature costs as much processor time as hashing a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Who holds them.
+    pub node: NodeId,
+    /// The put under whose leases they are held.
     pub tag: LeaseTag,
-    /// When it was durable, by the node's clock.
+    /// What it holds, [`RECEIPT_ITEMS_MAX`] items at most.
+    pub items: Vec<KeptItem>,
+    /// When all of it was durable, by the node's clock.
     pub stored: Timestamp,
 }
 
+impl Receipt {
+    /// Whether it is from this node, for this put, and for this item among others, as many as it may be for.
+    #[must_use]
+    pub fn covers(&self, node: NodeId, tag: LeaseTag, item: KeptItem) -> bool {
+        self.node == node
+            && self.tag == tag
+            && self.items.len() <= RECEIPT_ITEMS_MAX
+            && self.items.contains(&item)
+    }
+}
+
 impl Signable for Receipt {
-    const DOMAIN: &'static str = "datamesh receipt v1";
+    const DOMAIN: &'static str = "datamesh receipt v2";
 
     fn signer(&self) -> &[u8; ID_SIZE] {
         self.node.as_bytes()

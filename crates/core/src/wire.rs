@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ItemId, NodeId};
 use crate::lease::{Lease, Release, Subject};
 use crate::manifest::Stripe;
-use crate::receipt::{Countersignature, Receipt, Service};
+use crate::receipt::{Countersignature, KeptItem, Receipt, Service};
 use crate::sign::Signed;
 use crate::topology::NodeRecord;
 
-/// The libp2p protocol name of version 1.
-pub const PROTOCOL: &str = "/datamesh/exchange/1";
+/// The libp2p protocol name of version 2, whose receipts list several items.
+pub const PROTOCOL: &str = "/datamesh/exchange/2";
 
 /// A message: what is meant, and the bytes it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +104,12 @@ impl StoredItem {
         }
     }
 
+    /// What a receipt must list for it and its bytes, unless it names a shard that its stripe doesn't have.
+    #[must_use]
+    pub fn kept(&self, bytes: &[u8]) -> Option<KeptItem> {
+        Some(KeptItem { item: self.id()?, size: u32::try_from(bytes.len()).ok()? })
+    }
+
     /// What a lease for it must be for.
     #[must_use]
     pub fn subject(&self) -> Subject {
@@ -156,7 +162,7 @@ fn is_false(value: &bool) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Response {
-    /// The item is on stable storage.
+    /// The item is on stable storage, and whatever else the receipt lists.
     Stored(Signed<Receipt>),
     /// The payload is what was asked for.
     Found,

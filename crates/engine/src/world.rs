@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use datamesh_core::id::{BlockId, ItemId, NodeId};
-use datamesh_core::lease::{Lease, Release};
+use datamesh_core::lease::{Lease, LeaseTag, Release};
 use datamesh_core::manifest::Stripe;
-use datamesh_core::receipt::ServiceReceipt;
+use datamesh_core::receipt::{KeptItem, ServiceReceipt};
 use datamesh_core::sign::Signed;
 use datamesh_core::time::Timestamp;
 use datamesh_core::topology::Topology;
@@ -142,8 +142,9 @@ pub enum CallError {
 
 /// A node's own items on its own disk.
 pub trait Items: Send + Sync {
-    /// Keeps an item under a lease. Done when a power cut can't take it back. The caller has checked that the bytes are
-    /// the item's and that the lease is valid for it; an item that is held already only gains the lease.
+    /// Keeps an item under a lease. Done when a power cut can't take it back, and says what became durable with it. The caller
+    /// has checked that the bytes are the item's and that the lease is valid for it; an item that is held already only gains
+    /// the lease.
     ///
     /// # Errors
     /// [`ItemsError`] when it is not kept.
@@ -155,7 +156,7 @@ pub trait Items: Send + Sync {
         item: StoredItem,
         lease: Signed<Lease>,
         bytes: Bytes,
-    ) -> BoxFuture<'_, Result<(), ItemsError>>;
+    ) -> BoxFuture<'_, Result<Group, ItemsError>>;
 
     /// Reads an item from `offset` on, `size` bytes at most; `None` if it isn't held. What is read is not held to the id:
     /// whoever asked does that in any case, and to do it twice would take a tenth of the processor time of a get.
@@ -203,6 +204,29 @@ pub trait Items: Send + Sync {
 
     /// How full it is.
     fn usage(&self) -> Usage;
+}
+
+/// Items that became durable together, each with the put that it is kept for. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group(Arc<[(LeaseTag, KeptItem)]>);
+
+impl Group {
+    /// A group of these.
+    #[must_use]
+    pub fn new(items: Vec<(LeaseTag, KeptItem)>) -> Self {
+        Self(items.into())
+    }
+
+    /// Whether it is the very same group, and not only one of the same items.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Those that are kept for a put.
+    pub fn of_put(&self, tag: LeaseTag) -> impl Iterator<Item = KeptItem> {
+        self.0.iter().filter(move |(of, _)| *of == tag).map(|(_, kept)| *kept)
+    }
 }
 
 /// How full a node's disk is.

@@ -7,7 +7,7 @@ use datamesh_core::id::ItemId;
 use datamesh_core::lease::{Lease, Release};
 use datamesh_core::sign::Signed;
 use datamesh_core::wire::{Description, StoredItem};
-use datamesh_engine::world::{Items, ItemsError, Usage};
+use datamesh_engine::world::{Group, Items, ItemsError, Usage};
 use datamesh_store::cache::DiskCache;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -24,7 +24,7 @@ impl Items for CachedItems {
         item: StoredItem,
         lease: Signed<Lease>,
         bytes: Bytes,
-    ) -> BoxFuture<'_, Result<(), ItemsError>> {
+    ) -> BoxFuture<'_, Result<Group, ItemsError>> {
         self.items.store(item, lease, bytes)
     }
 

@@ -5,9 +5,9 @@ use datamesh_core::id::ItemId;
 use datamesh_core::lease::{Lease, Release};
 use datamesh_core::sign::Signed;
 use datamesh_core::wire::{Description, StoredItem};
-use datamesh_engine::world::{Items, ItemsError, Usage};
+use datamesh_engine::world::{Group, Items, ItemsError, Usage};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 
 /// What a node keeps of what it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +27,12 @@ impl<I: Items> Items for Discarding<I> {
         item: StoredItem,
         lease: Signed<Lease>,
         bytes: Bytes,
-    ) -> BoxFuture<'_, Result<(), ItemsError>> {
+    ) -> BoxFuture<'_, Result<Group, ItemsError>> {
         match item {
-            StoredItem::Shard { .. } => async { Ok(()) }.boxed(),
+            StoredItem::Shard { .. } => {
+                let kept = item.kept(&bytes).map(|kept| (lease.unverified().tag, kept));
+                ready(Ok(Group::new(kept.into_iter().collect()))).boxed()
+            }
             StoredItem::Block(_) => self.0.store(item, lease, bytes),
         }
     }

@@ -11,6 +11,7 @@ pub mod keyring;
 pub mod local;
 pub mod measure;
 pub mod metrics;
+mod receipting;
 pub mod receipts;
 pub mod scheme;
 pub mod scores;

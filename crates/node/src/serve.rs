@@ -7,17 +7,18 @@ use bytes::Bytes;
 use datamesh_core::id::{ItemId, NodeId};
 use datamesh_core::lease::{Lease, LeaseTag, Release, Subject};
 use datamesh_core::limits::{BLOCK_SIZE_MAX, WIRE_ITEMS_MAX};
-use datamesh_core::receipt::{Receipt, ServedItem, Service};
+use datamesh_core::receipt::{KeptItem, Receipt, ServedItem, Service};
 use datamesh_core::sign::Signed;
 use datamesh_core::wire::{
     FetchRequest, Message, NodeStatus, Refusal, Request, Response, StoreRequest, StoredItem,
 };
 use datamesh_engine::traffic::{Direction, Overloaded, Traffic};
-use datamesh_engine::world::{Clock, Compute, Items, ItemsError, Receipts};
+use datamesh_engine::world::{Clock, Compute, Group, Items, ItemsError, Receipts};
 use ed25519_dalek::SigningKey;
 
 use crate::accounts::Accounts;
 use crate::metrics::{Build, Registry, RequestKind, RequestTally, ServerSource};
+use crate::receipting::Receipting;
 
 /// Answers what peers ask about this node's items. Cheap to clone.
 #[derive(Clone)]
@@ -38,6 +39,7 @@ struct Shared {
     started: Duration,
     tally: Arc<RequestTally>,
     metrics: Arc<Registry>,
+    receipting: Receipting,
 }
 
 impl Server {
@@ -59,7 +61,8 @@ impl Server {
             clock: Arc::clone(&clock),
             started,
         }));
-        let shared = Shared { node, key, items, clock, compute, started, tally, metrics };
+        let receipting = Receipting::default();
+        let shared = Shared { node, key, items, clock, compute, started, tally, metrics, receipting };
         Self { shared: Arc::new(shared), traffic: None, accounts: None }
     }
 
@@ -163,9 +166,9 @@ impl Server {
         if !self.shared.compute.matches(id, &bytes).await {
             return Err(Refusal::WrongBytes);
         }
-        let size = u32::try_from(bytes.len()).map_err(|_| Refusal::OutOfBounds)?;
-        self.shared.items.store(item, lease, bytes).await.map_err(refusal)?;
-        Ok(self.receipt(id, size, tag))
+        let kept = item.kept(&bytes).ok_or(Refusal::OutOfBounds)?;
+        let group = self.shared.items.store(item, lease, bytes).await.map_err(refusal)?;
+        Ok(self.receipt(&group, tag, kept))
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<Message<Response>, Refusal> {
@@ -202,8 +205,11 @@ impl Server {
         let Some(description) = self.shared.items.describe(id).await.map_err(refusal)? else {
             return Ok(Response::Absent);
         };
-        let held = self.shared.items.lease(id, lease).await.map_err(refusal)?;
-        Ok(if held { self.receipt(id, description.size, tag) } else { Response::Absent })
+        if !self.shared.items.lease(id, lease).await.map_err(refusal)? {
+            return Ok(Response::Absent);
+        }
+        let kept = KeptItem { item: id, size: description.size };
+        Ok(self.receipt(&Group::new(vec![(tag, kept)]), tag, kept))
     }
 
     async fn release(&self, release: Signed<Release>) -> Result<Response, Refusal> {
@@ -247,10 +253,10 @@ impl Server {
         if lease.subject == subject && current { Ok(lease) } else { Err(Refusal::InvalidLease) }
     }
 
-    fn receipt(&self, item: ItemId, size: u32, tag: LeaseTag) -> Response {
-        let Shared { node, key, clock, .. } = &*self.shared;
-        let receipt = Receipt { node: *node, item, size, tag, stored: clock.now() };
-        Response::Stored(Signed::sign(receipt, key))
+    fn receipt(&self, group: &Group, tag: LeaseTag, kept: KeptItem) -> Response {
+        let Shared { node, key, clock, receipting, .. } = &*self.shared;
+        let sign = |items| Signed::sign(Receipt { node: *node, tag, items, stored: clock.now() }, key);
+        Response::Stored(receipting.receipt(group, tag, kept, sign))
     }
 }
 

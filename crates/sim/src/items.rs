@@ -9,7 +9,7 @@ use datamesh_core::lease::{Lease, LeaseTag, Release};
 use datamesh_core::limits::{ITEM_LEASES_MAX, WIRE_LEASES_MAX};
 use datamesh_core::sign::Signed;
 use datamesh_core::wire::{Description, StoredItem};
-use datamesh_engine::world::{Items, ItemsError, Usage};
+use datamesh_engine::world::{Group, Items, ItemsError, Usage};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
@@ -143,8 +143,10 @@ impl Items for MemoryItems {
         item: StoredItem,
         lease: Signed<Lease>,
         bytes: Bytes,
-    ) -> BoxFuture<'_, Result<(), ItemsError>> {
-        ready(self.state().store(item, lease, bytes, self.capacity)).boxed()
+    ) -> BoxFuture<'_, Result<Group, ItemsError>> {
+        let kept = item.kept(&bytes).map(|kept| (lease.unverified().tag, kept));
+        let stored = self.state().store(item, lease, bytes, self.capacity);
+        ready(stored.map(|()| Group::new(kept.into_iter().collect()))).boxed()
     }
 
     fn fetch(

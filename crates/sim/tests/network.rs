@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use datamesh_core::id::{BlockId, ItemId, NodeId, OwnerId};
 use datamesh_core::lease::{Lease, LeaseTag, Release, Subject};
-use datamesh_core::receipt::Receipt;
+use datamesh_core::receipt::{KeptItem, Receipt};
 use datamesh_core::sign::Signed;
 use datamesh_core::time::Epoch;
 use datamesh_core::topology::FailureDomain;
@@ -34,7 +34,8 @@ fn answerer(key: SigningKey, items: Arc<MemoryItems>, clock: Arc<dyn Clock>) -> 
                     let size = u32::try_from(payload.len()).expect("small");
                     items.store(item, lease, payload).await.expect("there is room");
                     let node = NodeId::from_bytes(key.verifying_key().to_bytes());
-                    let receipt = Receipt { node, item: id, size, tag, stored: clock.now() };
+                    let items = vec![KeptItem { item: id, size }];
+                    let receipt = Receipt { node, tag, items, stored: clock.now() };
                     Message::bare(Response::Stored(Signed::sign(receipt, &key)))
                 }
                 Request::Fetch(FetchRequest { item, offset, size, .. }) => {
@@ -249,7 +250,12 @@ fn memory_items_keep_the_contract_of_items() {
     let key = SigningKey::from_bytes(&[1; 32]);
     let block = StoredItem::Block(BlockId::of(BYTES));
     let items = MemoryItems::new(u64::try_from(BYTES.len()).expect("small"));
-    let stored = |tag| items.store(block.clone(), lease(&key, tag), Bytes::from_static(BYTES)).now_or_never();
+    let store = |tag| items.store(block.clone(), lease(&key, tag), Bytes::from_static(BYTES)).now_or_never();
+    let kept = block.kept(BYTES).expect("it is short");
+    let stored = |tag| {
+        let group = store(tag).expect("at once")?;
+        Ok(group.of_put(LeaseTag::from_bytes([tag; 16])).collect())
+    };
     let fetched = |offset, size| items.fetch(item(), offset, size).now_or_never();
     let part = |bytes: &'static [u8]| Some(Ok(Some(Bytes::from_static(bytes))));
     let release = |tag| {
@@ -259,7 +265,9 @@ fn memory_items_keep_the_contract_of_items() {
     };
 
     assert_eq!(fetched(0, None), Some(Ok(None)));
-    assert_eq!((stored(1), stored(2), stored(2)), (Some(Ok(())), Some(Ok(())), Some(Ok(()))));
+    for tag in [1, 2, 2] {
+        assert_eq!(stored(tag), Ok::<Vec<_>, ItemsError>(vec![kept]));
+    }
     let other = StoredItem::Block(BlockId::of(b"x"));
     let refused = items.store(other, lease(&key, 1), Bytes::from_static(b"x")).now_or_never();
     assert_eq!(refused, Some(Err(ItemsError::Full)));
@@ -274,7 +282,7 @@ fn memory_items_keep_the_contract_of_items() {
     assert_eq!((description.leases.len(), description.item), (2, block.clone()));
 
     assert_eq!((release(1), release(1)), (Some(Ok(1)), Some(Ok(0))));
-    assert_eq!(stored(1), Some(Err(ItemsError::Released)));
+    assert_eq!(stored(1), Err(ItemsError::Released));
     assert_eq!(items.fetch_checked(item()).now_or_never(), part(BYTES));
     assert!(items.rot(item()));
     let rotten = fetched(0, None).expect("at once").expect("readable").expect("held");

@@ -11,7 +11,7 @@ use datamesh_core::limits::{KIB, SHARD_SIZE_MAX};
 use datamesh_core::sign::Signed;
 use datamesh_core::time::Epoch;
 use datamesh_core::wire::{Description, StoredItem};
-use datamesh_engine::world::{Entropy, Items, ItemsError, Usage};
+use datamesh_engine::world::{Entropy, Group, Items, ItemsError, Usage};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -182,12 +182,14 @@ impl Store {
         item: StoredItem,
         lease: Signed<Lease>,
         bytes: Bytes,
-    ) -> Result<(), ItemsError> {
+    ) -> Result<Group, ItemsError> {
         let units = bytes.len().div_ceil(QUEUE_UNIT).min(self.inner.queue_units);
         let units = u32::try_from(units).expect("a queue is far smaller than 4 TiB");
         let permit =
             self.inner.queue.clone().acquire_many_owned(units).await.map_err(|_| ItemsError::Closed)?;
-        self.ask(|reply| Command::Store { item, lease, bytes, permit, reply }).await.map(|_| ())
+        let (reply, stored) = oneshot::channel();
+        self.send(Command::Store { item, lease, bytes, permit, reply }).await?;
+        stored.await.map_err(|_| ItemsError::Closed)?
     }
 
     async fn fetch_item(
@@ -217,7 +219,7 @@ impl Items for Store {
         item: StoredItem,
         lease: Signed<Lease>,
         bytes: Bytes,
-    ) -> BoxFuture<'_, Result<(), ItemsError>> {
+    ) -> BoxFuture<'_, Result<Group, ItemsError>> {
         self.store_item(item, lease, bytes).boxed()
     }
 

@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use datamesh_core::id::ItemId;
-use datamesh_core::lease::{Lease, Release};
+use datamesh_core::lease::{Lease, LeaseTag, Release};
+use datamesh_core::receipt::KeptItem;
 use datamesh_core::sign::Signed;
 use datamesh_core::time::Epoch;
 use datamesh_core::wire::StoredItem;
-use datamesh_engine::world::ItemsError;
+use datamesh_engine::world::{Group, ItemsError};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -57,7 +58,13 @@ pub(crate) type Outcome = Result<u64, ItemsError>;
 /// What the writer may be asked.
 pub(crate) enum Command {
     /// Keep an item. The permit is its share of the queue.
-    Store { item: StoredItem, lease: Signed<Lease>, bytes: Bytes, permit: OwnedSemaphorePermit, reply: Reply },
+    Store {
+        item: StoredItem,
+        lease: Signed<Lease>,
+        bytes: Bytes,
+        permit: OwnedSemaphorePermit,
+        reply: oneshot::Sender<Result<Group, ItemsError>>,
+    },
     /// Keep a held item under one more lease.
     Lease { item: ItemId, lease: Signed<Lease>, reply: Reply },
     /// End the leases of a put.
@@ -75,6 +82,14 @@ impl Command {
         match self {
             Self::Store { bytes, .. } => bytes.len(),
             _ => 0,
+        }
+    }
+
+    /// What it keeps, and for which put.
+    fn kept(&self) -> Option<(LeaseTag, KeptItem)> {
+        match self {
+            Self::Store { item, lease, bytes, .. } => Some((lease.unverified().tag, item.kept(bytes)?)),
+            _ => None,
         }
     }
 }
@@ -239,8 +254,10 @@ impl Writer {
     fn write_group(&mut self, group: Vec<Command>) {
         match self.try_write_group(&group) {
             Ok((outcomes, step)) => {
+                let kept = group.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+                let stored = Group::new(kept.filter_map(|(command, _)| command.kept()).collect());
                 for (command, outcome) in group.into_iter().zip(outcomes) {
-                    answer(command, outcome);
+                    answer(command, outcome, &stored);
                 }
                 self.finish_step(step);
             }
@@ -248,8 +265,9 @@ impl Writer {
                 tracing::error!(%error, command_count = group.len(), "group was not stored");
                 let outcome = error.answer();
                 self.after_failure(&error);
+                let nothing = Group::new(Vec::new());
                 for command in group {
-                    answer(command, Err(outcome.clone()));
+                    answer(command, Err(outcome.clone()), &nothing);
                 }
                 self.end_compaction(Err(outcome));
             }
@@ -505,12 +523,12 @@ fn wait_for_company(commands: &mpsc::Receiver<Command>) {
     }
 }
 
-fn answer(command: Command, outcome: Outcome) {
+fn answer(command: Command, outcome: Outcome, stored: &Group) {
     match command {
         Command::Store { reply, permit, .. } => {
             // The queue has room again before the sender hears of it, so that a sender never waits for itself.
             drop(permit);
-            let _ = reply.send(outcome);
+            let _ = reply.send(outcome.map(|_| stored.clone()));
         }
         Command::Lease { reply, .. } | Command::Release { reply, .. } => {
             let _ = reply.send(outcome);

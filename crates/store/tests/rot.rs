@@ -22,7 +22,7 @@ fn first_segment(directory: &Path) -> PathBuf {
 }
 
 fn put(store: &Store, payload: &Bytes, tag: u8) -> Result<(), ItemsError> {
-    block_on(store.store(block(payload), lease(&block(payload), tag, NEVER), payload.clone()))
+    block_on(store.store(block(payload), lease(&block(payload), tag, NEVER), payload.clone())).map(|_| ())
 }
 
 /// A closed store of some items, and the hash of its index.

@@ -7,7 +7,9 @@ use datamesh_core::encode::{decode, encode};
 use datamesh_core::id::{ItemId, NodeId, ShardId};
 use datamesh_core::lease::{Lease, LeaseTag, Release, Subject};
 use datamesh_core::manifest::Stripe;
-use datamesh_core::receipt::{Countersignature, Receipt, ServedItem, Service, ServiceReceipt, SessionId};
+use datamesh_core::receipt::{
+    Countersignature, KeptItem, Receipt, ServedItem, Service, ServiceReceipt, SessionId,
+};
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::sign::{Signable, Signed};
 use datamesh_core::time::{Epoch, Timestamp};
@@ -58,9 +60,11 @@ fn signed_messages_keep_their_bytes_and_verify() {
     check_signed("release", &Signed::sign(release, owner().signing_key()));
     let receipt = Receipt {
         node: node(),
-        item: ItemId::Shard(ShardId::of(b"data")),
-        size: 64,
         tag: tag(),
+        items: vec![
+            KeptItem { item: ItemId::Shard(ShardId::of(b"data")), size: 64 },
+            KeptItem { item: ItemId::Shard(ShardId::of(b"other data")), size: 128 },
+        ],
         stored: Timestamp::from_ms(1_700_000_000_000),
     };
     check_signed("receipt", &Signed::sign(receipt, &node_key()));

@@ -3,6 +3,7 @@
 mod acknowledge;
 mod gather;
 mod locate;
+mod receipt;
 mod reuse;
 mod spread;
 
@@ -23,6 +24,7 @@ use futures::future::{Either, select};
 use self::acknowledge::Served;
 pub use self::gather::GatherError;
 pub use self::locate::Located;
+use self::receipt::Receipts;
 pub(crate) use self::reuse::Likelihood;
 use crate::place::{Holders, block_holders, stripe_holders};
 use crate::progress::{Event, Observer};
@@ -156,6 +158,7 @@ pub struct Transfer {
     observer: Arc<dyn Observer>,
     flow: Flow,
     served: Served,
+    receipts: Receipts,
     troubles: Mutex<BTreeMap<NodeId, Trouble>>,
 }
 
@@ -186,6 +189,7 @@ impl Transfer {
             observer,
             flow,
             served: Served::default(),
+            receipts: Receipts::default(),
             troubles: Mutex::default(),
         }
     }
@@ -258,6 +262,7 @@ impl Transfer {
     ) -> Result<(), Failure> {
         let id = item.id().expect("an item to store names a shard that its stripe has");
         let size = count(bytes.len());
+        let kept = item.kept(&bytes).expect("an item is shorter than 4 GiB");
         let tag = lease.unverified().tag;
         let request = Message { header: Request::Store(StoreRequest { item, lease }), payload: bytes };
         let call = self.flow.begin(node, Direction::Upload, size, &Patience::default()).await;
@@ -272,13 +277,7 @@ impl Transfer {
         match answer.header {
             Response::Stored(receipt) => {
                 call.answered(size);
-                let promised = receipt.verify().is_ok_and(|receipt| {
-                    receipt.node == node
-                        && receipt.item == id
-                        && receipt.tag == tag
-                        && u64::from(receipt.size) == size
-                });
-                if !promised {
+                if !self.receipts.prove(receipt, node, tag, kept) {
                     return Err(Failure::Lied { node, item: id });
                 }
                 self.world.traffic.credit(node);

@@ -84,7 +84,7 @@ impl Transfer {
         let others = own.split_off(asked_first);
         for batch in [own, others] {
             let leases = batch.into_iter().map(|(index, ((item, bytes), node))| async move {
-                (index, node, self.lease(node, item, lease, size_of(bytes)).await)
+                (index, node, self.lease(node, item, lease, bytes).await)
             });
             for (index, node, leased) in join_all(leases).await {
                 match leased {
@@ -107,21 +107,17 @@ impl Transfer {
         node: NodeId,
         item: &StoredItem,
         lease: &Signed<Lease>,
-        size: u64,
+        bytes: &Bytes,
     ) -> Result<(), Failure> {
         let id = item.id().expect("an item to lease names a shard that its stripe has");
+        let kept = item.kept(bytes).expect("an item is shorter than 4 GiB");
         let tag = lease.unverified().tag;
         let request = Message::bare(Request::Lease { item: item.clone(), lease: lease.clone() });
         let answer = self.ask(node, request, self.settings.store_deadline).await?;
         match answer.header {
             Response::Stored(receipt) => {
-                let promised = receipt.verify().is_ok_and(|receipt| {
-                    receipt.node == node
-                        && receipt.item == id
-                        && receipt.tag == tag
-                        && u64::from(receipt.size) == size
-                });
-                if promised { Ok(()) } else { Err(Failure::Lied { node, item: id }) }
+                let proven = self.receipts.prove(receipt, node, tag, kept);
+                if proven { Ok(()) } else { Err(Failure::Lied { node, item: id }) }
             }
             Response::Absent => Err(Failure::Absent { node, item: id }),
             Response::Refused(refusal) => Err(Failure::Refused { node, refusal }),

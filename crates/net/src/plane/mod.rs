@@ -20,7 +20,7 @@ pub(crate) mod record;
 pub(crate) mod width;
 
 /// The name of the protocol in the TLS handshake (ALPN).
-pub(crate) const PROTOCOL: &[u8] = b"datamesh/exchange/1";
+pub(crate) const PROTOCOL: &[u8] = b"datamesh/exchange/2";
 
 /// Calls that one connection may have under way.
 pub(crate) const CALLS_PER_LINK: usize = 256;
