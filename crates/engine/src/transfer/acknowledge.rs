@@ -18,6 +18,8 @@ use crate::world::{CallError, Notary};
 
 /// How long a node may take to countersign.
 const DEADLINE: Duration = Duration::from_secs(1);
+/// How long the last of it may take, all nodes and batches together: who has got what it asked for does not wait for receipts.
+const END_DEADLINE: Duration = Duration::from_secs(2);
 /// How often it is asked the same when the connection breaks: it may have signed what did not arrive.
 const ATTEMPTS: usize = 2;
 /// Items of one node that may wait to be acknowledged; of those beyond them nothing is said.
@@ -92,7 +94,7 @@ impl Transfer {
                 Either::Right((never, _)) => never,
             }
         };
-        self.acknowledge_all(notary, 1).await;
+        select(pin!(self.acknowledge_all(notary, 1)), self.world.clock.sleep(END_DEADLINE)).await;
         output
     }
 
