@@ -14,6 +14,9 @@ const VALUE_WIDTH: f64 = 90.0;
 const TITLE_HEIGHT: f64 = 34.0;
 const ROW_HEIGHT: f64 = 24.0;
 const BAR_HEIGHT: f64 = 14.0;
+/// Between a bar or a mark and the value behind it, and about how wide a value is at most.
+const GAP: f64 = 6.0;
+const TEXT_WIDTH: f64 = 60.0;
 const STYLE: &str = "text{font:13px sans-serif;fill:#24292f}.title{font-weight:bold}.bar{fill:#4878a8}\
 .target{stroke:#c2410c;stroke-width:2}\
 @media(prefers-color-scheme:dark){text{fill:#d0d7de}.bar{fill:#6ca0d8}.target{stroke:#fb923c}}";
@@ -109,7 +112,8 @@ fn svg(plot: &Plot, bars: &[Bar]) -> String {
     for bar in bars {
         let (middle, length) = (top + ROW_HEIGHT / 2.0, bar.value * scale);
         let (bar_top, baseline) = (middle - BAR_HEIGHT / 2.0, middle + 4.5);
-        let (label_end, value_start) = (LABEL_WIDTH - 8.0, LABEL_WIDTH + length + 6.0);
+        let label_end = LABEL_WIDTH - 8.0;
+        let value_start = value_start(length, bar.target.map(|target| target.limit() * scale)) + LABEL_WIDTH;
         let (label, value) = (escaped(&bar.label), plot.figure.text(bar.value));
         write!(
             text,
@@ -133,13 +137,22 @@ fn svg(plot: &Plot, bars: &[Bar]) -> String {
     text
 }
 
+/// Where the value of a bar begins: behind the bar, and behind the mark where it would lie under that.
+fn value_start(length: f64, mark: Option<f64>) -> f64 {
+    let behind = length + GAP;
+    match mark {
+        Some(mark) if (behind - GAP..behind + TEXT_WIDTH).contains(&mark) => mark + GAP,
+        _ => behind,
+    }
+}
+
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Bar, PLOTS, svg};
+    use super::{Bar, GAP, PLOTS, TEXT_WIDTH, svg, value_start};
     use crate::bench::figures::Bound;
     use crate::bench::rows::ROWS;
 
@@ -147,6 +160,19 @@ mod tests {
     fn every_plot_is_of_rows_that_there_are() {
         for name in PLOTS.iter().flat_map(|plot| plot.rows) {
             assert!(ROWS.iter().any(|row| row.name == *name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_value_stands_beside_the_mark_and_never_under_it() {
+        assert!((value_start(100.0, None) - 106.0).abs() < 1e-9);
+        for mark in 0..400 {
+            let mark = f64::from(mark);
+            let start = value_start(100.0, Some(mark));
+            assert!(
+                start >= 100.0 + GAP && !(start..start + TEXT_WIDTH).contains(&mark),
+                "{start} for {mark}"
+            );
         }
     }
 
