@@ -239,15 +239,16 @@ impl Writing {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.written += u64::try_from(bytes.len()).expect("a size fits 64 bits");
+        if let Some(journal) = &self.journal {
+            // Noted first, so that all that is there is known to be right; of what is not there, the digest tells.
+            lock(journal).append(&[record(self.written, &self.hasher)])?;
+        }
         for step in bytes.chunks(WRITE_SIZE_MAX) {
             self.file.write_all(step)?;
         }
-        self.hasher.update(bytes);
-        self.written += u64::try_from(bytes.len()).expect("a size fits 64 bits");
-        match &self.journal {
-            Some(journal) => lock(journal).append(&[record(self.written, &self.hasher)]),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn remove_journal(self) -> io::Result<()> {
