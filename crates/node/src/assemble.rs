@@ -29,6 +29,7 @@ use crate::cached_items::CachedItems;
 use crate::discard::{Discarding, Keeping};
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
+use crate::maintain::Maintenance;
 use crate::metrics::{NetworkWatch, Source, Totals, TrafficView, Watcher};
 use crate::receipts::ReceiptLog;
 use crate::scores::Scores;
@@ -249,6 +250,7 @@ pub struct Node {
     cache: Option<DiskCache>,
     receipts: Option<Arc<ReceiptLog>>,
     watcher: Watcher,
+    maintenance: Maintenance,
 }
 
 /// What a node is to be.
@@ -303,11 +305,14 @@ impl Node {
         network.state_directory = Some(directory);
         network.data_plane = data_plane(settings);
         let network = datamesh_net::start(network, Arc::new(answering)).await?;
-        let watcher = watch.start(network.clone(), clock);
+        let watcher = watch.start(network.clone(), Arc::clone(&clock));
+        let collect_every = settings.storage.collect_every.duration();
+        let maintenance = Maintenance::start(store.clone(), clock, collect_every);
         if !order.entries.is_empty() {
             network.joined(JOIN_DEADLINE).await?;
         }
-        Ok(Self { network, traffic, recovery: store.recovery(), store, cache, receipts, watcher })
+        let recovery = store.recovery();
+        Ok(Self { network, traffic, recovery, store, cache, receipts, watcher, maintenance })
     }
 
     /// Stops serving, in good order.
@@ -319,6 +324,7 @@ impl Node {
     /// When dropped, nothing acknowledged is lost.
     pub async fn stop(self) -> Result<(), ItemsError> {
         drop(self.watcher);
+        drop(self.maintenance);
         self.network.shutdown().await;
         if let Some(cache) = self.cache {
             cache.close().await;

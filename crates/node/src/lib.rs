@@ -9,6 +9,7 @@ pub mod home;
 pub mod journals;
 pub mod keyring;
 pub mod local;
+mod maintain;
 pub mod measure;
 pub mod metrics;
 mod receipting;

@@ -144,6 +144,8 @@ settings! {
         capacity: ByteSize = "100GB",
         /// The free bytes that a node leaves on its disk whatever it offers.
         free_floor: ByteSize = "1GiB",
+        /// How often a node gives back the space of what no lease protects any more; once a second at most.
+        collect_every: Period = "1h",
         /// The directories of the embedded mesh, relative to the home; six of them under the home if there are none.
         disks: Vec<PathBuf> = "",
     }
