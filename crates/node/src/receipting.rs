@@ -1,6 +1,7 @@
 //! One signed receipt for all items of a put that became durable together.
 //!
-//! Items of different puts are never on one receipt: it would tell one owner what another stores.
+//! Items under different tags are never on one receipt: it would tell one owner what another stores. A tag is random and known to
+//! whoever may read the leases under it; one who stores under another's tag learns what becomes durable under it meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
