@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::{Mesh, Random, datamesh, failure, field, files_below, json, run, same_bytes, scaled, text};
+use support::{Mesh, Random, failure, field, files_below, import_key, json, run, same_bytes, scaled, text};
 
 const MIB: u64 = 1 << 20;
 
@@ -95,15 +95,6 @@ fn survives(node_count: usize, kill_count: usize, scheme: &str) {
         "{scheme} on {node_count} nodes: {kill_count} killed, {} bytes and a tree came back",
         large["size"]
     );
-}
-
-fn import_key(home: &Path, secret: &str) {
-    use std::io::Write;
-    let mut command = datamesh(home);
-    command.args(["keys", "import", "-"]).stdin(std::process::Stdio::piped());
-    let mut child = command.stdout(std::process::Stdio::null()).spawn().expect("the program starts");
-    child.stdin.take().expect("piped").write_all(secret.as_bytes()).expect("written");
-    assert!(child.wait().expect("waited for").success(), "the key was not imported");
 }
 
 #[test]

@@ -9,9 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use datamesh_node::keyring::Identity;
 use serde_json::Value;
 use support::{
-    Mesh, Random, datamesh, field, json, json_lines, run, same_bytes, scaled, text, wait_with_output,
+    Mesh, Random, datamesh, field, import_key, json, json_lines, run, same_bytes, scaled, text,
+    wait_with_output,
 };
 
 /// Breaks of each kind: a thousand in the long form.
@@ -396,9 +398,13 @@ fn what_nobody_goes_on_with_is_released() {
 
 /// The second version has 1 % of the bytes changed, in five runs spread evenly, and 1 MiB inserted; in the short form a
 /// hundredth of 64 MiB in one run, and 64 KiB.
+///
+/// Where an owner's chunks end follows from the owner's key. Of the few chunks of the short form that is much: of eight
+/// owners, one sent 3.9 % and another 12.8 %. So the owner is always the same one.
 #[test]
 fn of_a_second_version_little_is_sent() {
     let mesh = Mesh::start(6);
+    import_key(&mesh.client, &Identity::from_seed(&[26; 32]).to_text());
     let mut random = Random(26);
     let (size, run_count, inserted): (u64, u64, usize) =
         scaled((64 * MIB, 1, 64 << 10), (1024 * MIB, 5, 1 << 20));

@@ -89,6 +89,15 @@ pub(crate) fn wait_with_output(mut child: Child, what: &[&str]) -> Output {
     Output { status, stdout: stdout.join().expect("read"), stderr: stderr.join().expect("read") }
 }
 
+/// Keeps an identity that was exported.
+pub(crate) fn import_key(home: &Path, secret: &str) {
+    let mut command = datamesh(home);
+    command.args(["keys", "import", "-"]).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::null()).spawn().expect("the program starts");
+    child.stdin.take().expect("piped").write_all(secret.as_bytes()).expect("written");
+    assert!(child.wait().expect("waited for").success(), "the key was not imported");
+}
+
 fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
