@@ -35,6 +35,15 @@ impl fmt::Debug for LeaseTag {
     }
 }
 
+/// Which put a lease belongs to: an owner may choose another owner's tag, and its puts are still others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PutId {
+    /// Whose put.
+    pub owner: OwnerId,
+    /// Which of the owner's.
+    pub tag: LeaseTag,
+}
+
 /// What a lease is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -59,6 +68,12 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Which put it belongs to.
+    #[must_use]
+    pub fn put(&self) -> PutId {
+        PutId { owner: self.owner, tag: self.tag }
+    }
+
     /// Whether the lease has ended by itself.
     #[must_use]
     pub fn expired(&self, now: Epoch) -> bool {
@@ -81,6 +96,14 @@ pub struct Release {
     pub owner: OwnerId,
     /// The put it ends.
     pub tag: LeaseTag,
+}
+
+impl Release {
+    /// Which put it ends.
+    #[must_use]
+    pub fn put(&self) -> PutId {
+        PutId { owner: self.owner, tag: self.tag }
+    }
 }
 
 impl Signable for Release {

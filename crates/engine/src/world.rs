@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use datamesh_core::id::{BlockId, ItemId, NodeId};
-use datamesh_core::lease::{Lease, LeaseTag, Release};
+use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::manifest::Stripe;
 use datamesh_core::receipt::{KeptItem, ServiceReceipt};
 use datamesh_core::sign::Signed;
@@ -208,12 +208,12 @@ pub trait Items: Send + Sync {
 
 /// Items that became durable together, each with the put that it is kept for. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group(Arc<[(LeaseTag, KeptItem)]>);
+pub struct Group(Arc<[(PutId, KeptItem)]>);
 
 impl Group {
     /// A group of these.
     #[must_use]
-    pub fn new(items: Vec<(LeaseTag, KeptItem)>) -> Self {
+    pub fn new(items: Vec<(PutId, KeptItem)>) -> Self {
         Self(items.into())
     }
 
@@ -224,8 +224,8 @@ impl Group {
     }
 
     /// Those that are kept for a put.
-    pub fn of_put(&self, tag: LeaseTag) -> impl Iterator<Item = KeptItem> {
-        self.0.iter().filter(move |(of, _)| *of == tag).map(|(_, kept)| *kept)
+    pub fn of_put(&self, put: PutId) -> impl Iterator<Item = KeptItem> {
+        self.0.iter().filter(move |(of, _)| *of == put).map(|(_, kept)| *kept)
     }
 }
 

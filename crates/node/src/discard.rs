@@ -30,7 +30,7 @@ impl<I: Items> Items for Discarding<I> {
     ) -> BoxFuture<'_, Result<Group, ItemsError>> {
         match item {
             StoredItem::Shard { .. } => {
-                let kept = item.kept(&bytes).map(|kept| (lease.unverified().tag, kept));
+                let kept = item.kept(&bytes).map(|kept| (lease.unverified().put(), kept));
                 ready(Ok(Group::new(kept.into_iter().collect()))).boxed()
             }
             StoredItem::Block(_) => self.0.store(item, lease, bytes),

@@ -1,12 +1,12 @@
 //! One signed receipt for all items of a put that became durable together.
 //!
-//! Items under different tags are never on one receipt: it would tell one owner what another stores. A tag is random and known to
-//! whoever may read the leases under it; one who stores under another's tag learns what becomes durable under it meanwhile.
+//! Items of different puts are never on one receipt: it would tell one owner what another stores. A put is an owner's tag, and not
+//! a tag alone: whoever may read a lease could store under its tag.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use datamesh_core::lease::LeaseTag;
+use datamesh_core::lease::PutId;
 use datamesh_core::limits::RECEIPT_ITEMS_MAX;
 use datamesh_core::receipt::{KeptItem, Receipt};
 use datamesh_core::sign::Signed;
@@ -18,7 +18,13 @@ const REMEMBERED_MAX: usize = 8;
 /// The receipts that were signed last.
 #[derive(Default)]
 pub(crate) struct Receipting {
-    last: Mutex<VecDeque<(Group, Signed<Receipt>)>>,
+    last: Mutex<VecDeque<Last>>,
+}
+
+struct Last {
+    of: Group,
+    put: PutId,
+    receipt: Signed<Receipt>,
 }
 
 impl Receipting {
@@ -27,29 +33,28 @@ impl Receipting {
     pub(crate) fn receipt(
         &self,
         group: &Group,
-        tag: LeaseTag,
+        put: PutId,
         kept: KeptItem,
         sign: impl FnOnce(Vec<KeptItem>) -> Signed<Receipt>,
     ) -> Signed<Receipt> {
         // Held while it is signed: the others of the group are about to ask for the same.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let covers = |receipt: &Receipt| receipt.tag == tag && receipt.items.contains(&kept);
-        let known = last.iter().find(|(of, receipt)| of.is(group) && covers(receipt.unverified()));
-        if let Some((_, receipt)) = known {
-            return receipt.clone();
+        let covers = |one: &Last| one.put == put && one.receipt.unverified().items.contains(&kept);
+        if let Some(known) = last.iter().find(|one| one.of.is(group) && covers(one)) {
+            return known.receipt.clone();
         }
-        let receipt = sign(batch(group, tag, kept));
+        let receipt = sign(batch(group, put, kept));
         if last.len() >= REMEMBERED_MAX {
             last.pop_front();
         }
-        last.push_back((group.clone(), receipt.clone()));
+        last.push_back(Last { of: group.clone(), put, receipt: receipt.clone() });
         receipt
     }
 }
 
 /// What goes onto the receipt that this item is on.
-fn batch(group: &Group, tag: LeaseTag, kept: KeptItem) -> Vec<KeptItem> {
-    let of_put: Vec<KeptItem> = group.of_put(tag).collect();
+fn batch(group: &Group, put: PutId, kept: KeptItem) -> Vec<KeptItem> {
+    let of_put: Vec<KeptItem> = group.of_put(put).collect();
     let batch = of_put.chunks(RECEIPT_ITEMS_MAX).find(|batch| batch.contains(&kept));
     batch.map_or_else(|| vec![kept], <[KeptItem]>::to_vec)
 }
@@ -58,32 +63,39 @@ fn batch(group: &Group, tag: LeaseTag, kept: KeptItem) -> Vec<KeptItem> {
 mod tests {
     use std::cell::Cell;
 
-    use datamesh_core::id::{BlockId, ItemId, NodeId};
+    use datamesh_core::id::{BlockId, ItemId, NodeId, OwnerId};
+    use datamesh_core::lease::LeaseTag;
     use datamesh_core::time::Timestamp;
     use ed25519_dalek::SigningKey;
 
     use super::*;
 
-    const PUT: LeaseTag = LeaseTag::from_bytes([1; 16]);
-    const OTHER_PUT: LeaseTag = LeaseTag::from_bytes([2; 16]);
+    const PUT: PutId = put(1, 1);
+    const OTHER_PUT: PutId = put(1, 2);
+    /// Of another owner, who chose the same tag.
+    const STRANGERS_PUT: PutId = put(2, 1);
+
+    const fn put(owner: u8, tag: u8) -> PutId {
+        PutId { owner: OwnerId::from_bytes([owner; 32]), tag: LeaseTag::from_bytes([tag; 16]) }
+    }
 
     fn kept(number: usize) -> KeptItem {
         KeptItem { item: ItemId::Block(BlockId::of(&number.to_le_bytes())), size: 1 }
     }
 
-    fn sign(tag: LeaseTag, items: Vec<KeptItem>) -> Signed<Receipt> {
+    fn sign(put: PutId, items: Vec<KeptItem>) -> Signed<Receipt> {
         let key = SigningKey::from_bytes(&[1; 32]);
         let node = NodeId::from_bytes(key.verifying_key().to_bytes());
-        Signed::sign(Receipt { node, tag, items, stored: Timestamp::from_ms(0) }, &key)
+        Signed::sign(Receipt { node, tag: put.tag, items, stored: Timestamp::from_ms(0) }, &key)
     }
 
     /// The receipts for all items of a group, and how many were signed.
-    fn receipts(receipting: &Receipting, group: &[(LeaseTag, KeptItem)]) -> (Vec<Signed<Receipt>>, usize) {
+    fn receipts(receipting: &Receipting, group: &[(PutId, KeptItem)]) -> (Vec<Signed<Receipt>>, usize) {
         let (of, signature_count) = (Group::new(group.to_vec()), Cell::new(0));
-        let receipts = group.iter().map(|(tag, kept)| {
-            receipting.receipt(&of, *tag, *kept, |items| {
+        let receipts = group.iter().map(|(put, kept)| {
+            receipting.receipt(&of, *put, *kept, |items| {
                 signature_count.set(signature_count.get() + 1);
-                sign(*tag, items)
+                sign(*put, items)
             })
         });
         (receipts.collect(), signature_count.get())
@@ -94,20 +106,21 @@ mod tests {
         let group: Vec<_> = (0..=RECEIPT_ITEMS_MAX).map(|number| (PUT, kept(number))).collect();
         let (receipts, signature_count) = receipts(&Receipting::default(), &group);
         assert_eq!(signature_count, 2);
-        for (receipt, (tag, kept)) in receipts.iter().zip(&group) {
+        for (receipt, (put, kept)) in receipts.iter().zip(&group) {
             let receipt = receipt.verify().expect("it is signed");
-            assert!(receipt.covers(receipt.node, *tag, *kept));
+            assert!(receipt.covers(receipt.node, put.tag, *kept));
         }
     }
 
     #[test]
     fn a_receipt_tells_nothing_of_another_put() {
-        let group = [(PUT, kept(1)), (OTHER_PUT, kept(2)), (PUT, kept(3))];
+        let group = [(PUT, kept(1)), (OTHER_PUT, kept(2)), (PUT, kept(3)), (STRANGERS_PUT, kept(4))];
         let (receipts, signature_count) = receipts(&Receipting::default(), &group);
-        assert_eq!(signature_count, 2);
+        assert_eq!(signature_count, 3);
         assert_eq!(receipts[0].unverified().items, [kept(1), kept(3)]);
         assert_eq!(receipts[1].unverified().items, [kept(2)]);
-        assert_eq!(receipts[1].unverified().tag, OTHER_PUT);
+        assert_eq!(receipts[1].unverified().tag, OTHER_PUT.tag);
+        assert_eq!(receipts[3].unverified().items, [kept(4)]);
     }
 
     #[test]

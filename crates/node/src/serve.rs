@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use datamesh_core::id::{ItemId, NodeId};
-use datamesh_core::lease::{Lease, LeaseTag, Release, Subject};
+use datamesh_core::lease::{Lease, PutId, Release, Subject};
 use datamesh_core::limits::{BLOCK_SIZE_MAX, WIRE_ITEMS_MAX};
 use datamesh_core::receipt::{KeptItem, Receipt, ServedItem, Service};
 use datamesh_core::sign::Signed;
@@ -162,13 +162,13 @@ impl Server {
         if !has_its_size(&item, bytes.len()) {
             return Err(Refusal::WrongBytes);
         }
-        let tag = self.check_lease(&lease, item.subject())?.tag;
+        let put = self.check_lease(&lease, item.subject())?.put();
         if !self.shared.compute.matches(id, &bytes).await {
             return Err(Refusal::WrongBytes);
         }
         let kept = item.kept(&bytes).ok_or(Refusal::OutOfBounds)?;
         let group = self.shared.items.store(item, lease, bytes).await.map_err(refusal)?;
-        Ok(self.receipt(&group, tag, kept))
+        Ok(self.receipt(&group, put, kept))
     }
 
     async fn fetch(&self, request: FetchRequest) -> Result<Message<Response>, Refusal> {
@@ -201,7 +201,7 @@ impl Server {
 
     async fn lease(&self, item: StoredItem, lease: Signed<Lease>) -> Result<Response, Refusal> {
         let id = item.id().ok_or(Refusal::OutOfBounds)?;
-        let tag = self.check_lease(&lease, item.subject())?.tag;
+        let put = self.check_lease(&lease, item.subject())?.put();
         let Some(description) = self.shared.items.describe(id).await.map_err(refusal)? else {
             return Ok(Response::Absent);
         };
@@ -209,7 +209,7 @@ impl Server {
             return Ok(Response::Absent);
         }
         let kept = KeptItem { item: id, size: description.size };
-        Ok(self.receipt(&Group::new(vec![(tag, kept)]), tag, kept))
+        Ok(self.receipt(&Group::new(vec![(put, kept)]), put, kept))
     }
 
     async fn release(&self, release: Signed<Release>) -> Result<Response, Refusal> {
@@ -253,10 +253,11 @@ impl Server {
         if lease.subject == subject && current { Ok(lease) } else { Err(Refusal::InvalidLease) }
     }
 
-    fn receipt(&self, group: &Group, tag: LeaseTag, kept: KeptItem) -> Response {
+    fn receipt(&self, group: &Group, put: PutId, kept: KeptItem) -> Response {
         let Shared { node, key, clock, receipting, .. } = &*self.shared;
-        let sign = |items| Signed::sign(Receipt { node: *node, tag, items, stored: clock.now() }, key);
-        Response::Stored(receipting.receipt(group, tag, kept, sign))
+        let sign =
+            |items| Signed::sign(Receipt { node: *node, tag: put.tag, items, stored: clock.now() }, key);
+        Response::Stored(receipting.receipt(group, put, kept, sign))
     }
 }
 

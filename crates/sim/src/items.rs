@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, OwnerId};
-use datamesh_core::lease::{Lease, LeaseTag, Release};
+use datamesh_core::id::ItemId;
+use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::limits::{ITEM_LEASES_MAX, WIRE_LEASES_MAX};
 use datamesh_core::sign::Signed;
 use datamesh_core::wire::{Description, StoredItem};
@@ -23,14 +23,14 @@ pub struct MemoryItems {
 #[derive(Debug, Default)]
 struct State {
     items: BTreeMap<ItemId, Held>,
-    released: BTreeSet<(OwnerId, LeaseTag)>,
+    released: BTreeSet<PutId>,
 }
 
 #[derive(Debug)]
 struct Held {
     item: StoredItem,
     bytes: Bytes,
-    leases: BTreeMap<(OwnerId, LeaseTag), Signed<Lease>>,
+    leases: BTreeMap<PutId, Signed<Lease>>,
 }
 
 impl MemoryItems {
@@ -85,14 +85,14 @@ impl State {
         if self.used() + size_of_bytes(&bytes) > capacity {
             return Err(ItemsError::Full);
         }
-        let leases = BTreeMap::from([(key_of(&lease), lease)]);
+        let leases = BTreeMap::from([(lease.unverified().put(), lease)]);
         self.items.insert(id, Held { item, bytes, leases });
         Ok(())
     }
 
     /// Says whether the item is held, and so has the lease now.
     fn add_lease(&mut self, item: ItemId, lease: &Signed<Lease>) -> Result<bool, ItemsError> {
-        let key = key_of(lease);
+        let key = lease.unverified().put();
         if self.released.contains(&key) {
             return Err(ItemsError::Released);
         }
@@ -129,7 +129,7 @@ impl State {
     }
 
     fn release(&mut self, release: &Release) -> u64 {
-        let key = (release.owner, release.tag);
+        let key = release.put();
         self.released.insert(key);
         let ended = self.items.values_mut().filter_map(|held| held.leases.remove(&key)).count();
         self.items.retain(|_, held| !held.leases.is_empty());
@@ -144,7 +144,7 @@ impl Items for MemoryItems {
         lease: Signed<Lease>,
         bytes: Bytes,
     ) -> BoxFuture<'_, Result<Group, ItemsError>> {
-        let kept = item.kept(&bytes).map(|kept| (lease.unverified().tag, kept));
+        let kept = item.kept(&bytes).map(|kept| (lease.unverified().put(), kept));
         let stored = self.state().store(item, lease, bytes, self.capacity);
         ready(stored.map(|()| Group::new(kept.into_iter().collect()))).boxed()
     }
@@ -195,11 +195,6 @@ pub(crate) fn with_wrong_bit(bytes: &Bytes) -> Bytes {
         *byte ^= 1;
     }
     wrong.into()
-}
-
-fn key_of(lease: &Signed<Lease>) -> (OwnerId, LeaseTag) {
-    let Lease { owner, tag, .. } = lease.unverified();
-    (*owner, *tag)
 }
 
 fn size_of_bytes(bytes: &Bytes) -> u64 {

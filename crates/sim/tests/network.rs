@@ -254,7 +254,7 @@ fn memory_items_keep_the_contract_of_items() {
     let kept = block.kept(BYTES).expect("it is short");
     let stored = |tag| {
         let group = store(tag).expect("at once")?;
-        Ok(group.of_put(LeaseTag::from_bytes([tag; 16])).collect())
+        Ok(group.of_put(lease(&key, tag).unverified().put()).collect())
     };
     let fetched = |offset, size| items.fetch(item(), offset, size).now_or_never();
     let part = |bytes: &'static [u8]| Some(Ok(Some(Bytes::from_static(bytes))));

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use datamesh_core::id::ItemId;
-use datamesh_core::lease::{Lease, LeaseTag, Release};
+use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::receipt::KeptItem;
 use datamesh_core::sign::Signed;
 use datamesh_core::time::Epoch;
@@ -86,9 +86,9 @@ impl Command {
     }
 
     /// What it keeps, and for which put.
-    fn kept(&self) -> Option<(LeaseTag, KeptItem)> {
+    fn kept(&self) -> Option<(PutId, KeptItem)> {
         match self {
-            Self::Store { item, lease, bytes, .. } => Some((lease.unverified().tag, item.kept(bytes)?)),
+            Self::Store { item, lease, bytes, .. } => Some((lease.unverified().put(), item.kept(bytes)?)),
             _ => None,
         }
     }

@@ -2,7 +2,6 @@
 
 mod support;
 
-use datamesh_core::lease::LeaseTag;
 use datamesh_core::limits::ITEM_LEASES_MAX;
 use datamesh_core::time::Epoch;
 use datamesh_engine::world::{Group, Items, ItemsError};
@@ -64,7 +63,7 @@ fn a_group_lists_what_became_durable_together_and_for_which_put() {
     let stored = block_on(join_all(stores));
     let lists = |group: &Group, tag: u8, payload: &[u8]| {
         let kept = block(payload).kept(payload).expect("it is short");
-        group.of_put(LeaseTag::from_bytes([tag; 16])).any(|item| item == kept)
+        group.of_put(lease(&block(payload), tag, NEVER).unverified().put()).any(|item| item == kept)
     };
     let groups: Vec<&Group> = stored.iter().flatten().collect();
     assert_eq!(groups.len(), 64);
