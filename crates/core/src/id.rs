@@ -288,7 +288,21 @@ impl fmt::Display for ItemId {
 
 /// A placement group: what the ring places. Many stripes share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16")]
 pub struct PlacementGroup(u16);
+
+/// A number is no placement group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no placement group: there are {PLACEMENT_GROUPS}, counted from 0")]
+pub struct PlacementGroupError(u16);
+
+impl TryFrom<u16> for PlacementGroup {
+    type Error = PlacementGroupError;
+
+    fn try_from(index: u16) -> Result<Self, PlacementGroupError> {
+        if index < PLACEMENT_GROUPS { Ok(Self(index)) } else { Err(PlacementGroupError(index)) }
+    }
+}
 
 impl PlacementGroup {
     /// Every group, in order.
@@ -312,6 +326,12 @@ impl PlacementGroup {
     #[must_use]
     pub const fn of_hash(hash: &[u8; ID_SIZE]) -> Self {
         Self(u16::from_be_bytes([hash[0], hash[1]]) >> 2)
+    }
+
+    /// The first 16 bits of the hashes that belong to the group.
+    #[must_use]
+    pub const fn hash_prefixes(self) -> core::ops::RangeInclusive<u16> {
+        (self.0 << 2)..=(self.0 << 2 | 3)
     }
 
     /// The group's number, below [`PLACEMENT_GROUPS`].

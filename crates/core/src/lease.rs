@@ -7,7 +7,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BlockId, ID_SIZE, OwnerId, StripeId};
+use crate::id::{BlockId, ID_SIZE, OwnerId, PlacementGroup, StripeId};
 use crate::sign::Signable;
 use crate::time::Epoch;
 
@@ -36,7 +36,7 @@ impl fmt::Debug for LeaseTag {
 }
 
 /// Which put a lease belongs to: an owner may choose another owner's tag, and its puts are still others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PutId {
     /// Whose put.
     pub owner: OwnerId,
@@ -65,6 +65,23 @@ pub struct Lease {
     pub subject: Subject,
     /// The first epoch in which it need not be kept any more.
     pub until: Epoch,
+}
+
+impl Subject {
+    /// The stripe's id, or the block's.
+    #[must_use]
+    pub const fn hash(&self) -> &[u8; ID_SIZE] {
+        match self {
+            Self::Stripe(stripe) => stripe.as_bytes(),
+            Self::Block(block) => block.as_bytes(),
+        }
+    }
+
+    /// The placement group whose nodes hold it.
+    #[must_use]
+    pub const fn group(&self) -> PlacementGroup {
+        PlacementGroup::of_hash(self.hash())
+    }
 }
 
 impl Lease {

@@ -11,6 +11,7 @@ pub mod placement;
 pub mod receipt;
 pub mod scheme;
 pub mod sign;
+pub mod summary;
 pub mod time;
 pub mod topology;
 pub mod wire;

@@ -78,6 +78,16 @@ pub const WIRE_LEASES_MAX: usize = 256;
 pub const RECEIPT_ITEMS_MAX: usize = 64;
 /// Most items that one acknowledgment of what was served lists.
 pub const SERVICE_ITEMS_MAX: usize = 256;
+/// Most placement groups that one request for summaries names.
+pub const WIRE_GROUPS_MAX: usize = 512;
+/// Most classes of all summaries in one message.
+pub const WIRE_CLASSES_MAX: usize = 2048;
+/// Most classes of one summary.
+pub const SUMMARY_CLASSES_MAX: usize = 64;
+/// Most parts in one message.
+pub const WIRE_PARTS_MAX: usize = 512;
+/// Most puts that one request for releases names.
+pub const WIRE_PUTS_MAX: usize = 256;
 /// Most node records in one message.
 pub const WIRE_RECORDS_MAX: usize = 256;
 /// The longest text that a node answers a question for its metrics with, bytes.
@@ -86,6 +96,8 @@ pub const METRICS_SIZE_MAX: usize = 256 * KIB;
 pub const NODE_ADDRESSES_MAX: usize = 16;
 /// Longest address, domain label, or version text in a node record, bytes.
 pub const NODE_TEXT_SIZE_MAX: usize = 256;
+/// The longest time that a node may ask to be waited for when it is silent, seconds.
+pub const NODE_GRACE_S_MAX: u32 = 30 * 24 * 60 * 60;
 /// Most nodes a topology keeps.
 pub const TOPOLOGY_NODES_MAX: usize = 65_536;
 /// How far a node record's sequence may lie ahead of the reader's clock, milliseconds.

@@ -158,6 +158,12 @@ impl Redundancy {
         self.parity_count() + 1
     }
 
+    /// The redundancy of the manifest blocks of an object whose stripes have this one: a replica is all of a block.
+    #[must_use]
+    pub const fn of_manifest(self) -> Self {
+        Self { data: NonZeroU8::MIN, parity: self.parity }
+    }
+
     /// The fewest manifest replicas that a put may be acknowledged on: a majority.
     #[must_use]
     pub fn manifest_replica_count_min(self) -> usize {

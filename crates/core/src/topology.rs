@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::encode::encode;
 use crate::id::{ID_SIZE, NodeId};
-use crate::limits::{NODE_ADDRESSES_MAX, NODE_TEXT_SIZE_MAX};
+use crate::limits::{NODE_ADDRESSES_MAX, NODE_GRACE_S_MAX, NODE_TEXT_SIZE_MAX};
 use crate::sign::Signable;
+use crate::time::Timestamp;
 
 /// What a node does for the mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -109,6 +110,9 @@ pub struct NodeRecord {
     pub domain: FailureDomain,
     /// Bytes that it offers.
     pub capacity: u64,
+    /// How long it may be silent before it counts as absent, seconds: then what it holds is made again elsewhere. It says so
+    /// itself, so that all who know the record judge alike.
+    pub grace_s: u32,
     /// The version that it runs.
     pub software: String,
 }
@@ -119,8 +123,15 @@ impl NodeRecord {
     pub fn bounded(&self) -> bool {
         let mut texts = self.addresses.iter().map(String::as_str).chain(self.domain.labels());
         self.addresses.len() <= NODE_ADDRESSES_MAX
+            && self.grace_s <= NODE_GRACE_S_MAX
             && self.software.len() <= NODE_TEXT_SIZE_MAX
             && texts.all(|text| text.len() <= NODE_TEXT_SIZE_MAX)
+    }
+
+    /// Whether it may be asked for what it holds.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.state != NodeState::Gone
     }
 
     /// Whether the ring may give it new shards.
@@ -132,8 +143,17 @@ impl NodeRecord {
     }
 }
 
+impl NodeRecord {
+    /// Whether the node has been silent for longer than it may.
+    #[must_use]
+    pub fn is_absent(&self, now: Timestamp) -> bool {
+        let until = self.sequence.saturating_add(u64::from(self.grace_s) * 1000);
+        self.state != NodeState::Gone && until < now.as_ms()
+    }
+}
+
 impl Signable for NodeRecord {
-    const DOMAIN: &'static str = "datamesh node record v1";
+    const DOMAIN: &'static str = "datamesh node record v2";
 
     fn signer(&self) -> &[u8; ID_SIZE] {
         self.node.as_bytes()
@@ -144,6 +164,9 @@ impl Signable for NodeRecord {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
     nodes: BTreeMap<NodeId, NodeRecord>,
+    /// Nodes that have been silent for longer than they may.
+    absent: BTreeSet<NodeId>,
+    isolated: bool,
 }
 
 impl Topology {
@@ -161,14 +184,43 @@ impl Topology {
         let known = self.nodes.get(&record.node);
         let newer = known.is_none_or(|known| known.sequence < record.sequence);
         if newer {
+            self.absent.remove(&record.node);
             self.nodes.insert(record.node, record);
         }
         newer
     }
 
+    /// Finds out who is absent, as seen by `own`, who is not. Says whether that has changed.
+    ///
+    /// If nobody else is left, nobody counts as absent: then it is this participant that is cut off, or whose clock is wrong,
+    /// and what it holds is not to be moved for that.
+    pub fn judge(&mut self, own: Option<&NodeId>, now: Timestamp) -> bool {
+        let others: Vec<&NodeRecord> =
+            self.records().filter(|record| Some(&record.node) != own && record.serves()).collect();
+        let silent = || others.iter().filter(|record| record.is_absent(now)).map(|record| record.node);
+        let isolated = !others.is_empty() && silent().count() == others.len();
+        let absent: BTreeSet<NodeId> = if isolated { BTreeSet::new() } else { silent().collect() };
+        let changed = absent != self.absent || isolated != self.isolated;
+        (self.absent, self.isolated) = (absent, isolated);
+        changed
+    }
+
+    /// Whether a node has been silent for longer than it may.
+    #[must_use]
+    pub fn is_absent(&self, node: &NodeId) -> bool {
+        self.absent.contains(node)
+    }
+
+    /// Whether every other node seems to be absent: what is known is then no ground to move data.
+    #[must_use]
+    pub const fn is_isolated(&self) -> bool {
+        self.isolated
+    }
+
     /// Drops a node, as if it had never been known.
     pub fn forget(&mut self, node: &NodeId) {
         self.nodes.remove(node);
+        self.absent.remove(node);
     }
 
     /// What a node last said of itself.
@@ -184,7 +236,7 @@ impl Topology {
 
     /// The nodes that the ring may give shards to, in the order of ids.
     pub fn holders(&self) -> impl Iterator<Item = &NodeRecord> {
-        self.records().filter(|record| record.takes_shards())
+        self.records().filter(|record| record.takes_shards() && !self.absent.contains(&record.node))
     }
 
     /// Distinct hosts among the nodes that take shards: the failure domains that a scheme counts.
@@ -224,6 +276,7 @@ impl Topology {
 mod tests {
     use super::{FailureDomain, NodeRecord, NodeState, Role, Topology};
     use crate::id::NodeId;
+    use crate::time::Timestamp;
 
     fn record(number: u8, sequence: u64, domain: &str) -> NodeRecord {
         NodeRecord {
@@ -234,6 +287,7 @@ mod tests {
             state: NodeState::Active,
             domain: domain.parse().expect("a domain"),
             capacity: 1,
+            grace_s: 10,
             software: "test".into(),
         }
     }
@@ -245,6 +299,35 @@ mod tests {
         let backwards = Topology::new([new, old]);
         assert_eq!(forwards, backwards);
         assert_eq!(forwards.records().next().map(|kept| kept.domain.host.as_str()), Some("new"));
+    }
+
+    #[test]
+    fn who_is_silent_for_longer_than_it_may_holds_nothing_until_it_is_heard_again() {
+        let (own, now) = (NodeId::from_bytes([1; 32]), Timestamp::from_ms(100_000));
+        let silent_for = |number: u8, silence: u64| record(number, 100_000 - silence, "a/b/c");
+        let mut topology =
+            Topology::new([silent_for(1, 99_000), silent_for(2, 10_000), silent_for(3, 10_001)]);
+        assert!(topology.judge(Some(&own), now) && !topology.judge(Some(&own), now));
+        let holders =
+            |topology: &Topology| topology.holders().map(|record| record.sequence).collect::<Vec<_>>();
+        assert_eq!(holders(&topology), [1_000, 90_000], "whoever judges is not absent");
+        topology.learn(silent_for(3, 0));
+        assert_eq!(holders(&topology), [1_000, 90_000, 100_000]);
+        assert!(!topology.is_isolated());
+    }
+
+    #[test]
+    fn who_hears_of_nobody_takes_itself_for_cut_off() {
+        let own = NodeId::from_bytes([1; 32]);
+        let mut topology =
+            Topology::new([record(1, 1, "a/b/c"), record(2, 1, "a/b/c"), record(3, 1, "a/b/c")]);
+        for judge in [Some(&own), None] {
+            topology.judge(judge, Timestamp::from_ms(u64::MAX));
+            assert!(topology.is_isolated() && topology.holders().count() == 3);
+        }
+        let mut alone = Topology::new([record(1, 1, "a/b/c")]);
+        alone.judge(Some(&own), Timestamp::from_ms(u64::MAX));
+        assert!(!alone.is_isolated(), "there is nobody to be cut off from");
     }
 
     #[test]

@@ -6,15 +6,17 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ItemId, NodeId};
-use crate::lease::{Lease, Release, Subject};
+use crate::id::{BlockId, ItemId, NodeId, PlacementGroup};
+use crate::lease::{Lease, PutId, Release, Subject};
 use crate::manifest::Stripe;
 use crate::receipt::{Countersignature, KeptItem, Receipt, Service};
+use crate::scheme::Redundancy;
 use crate::sign::Signed;
+use crate::summary::{Part, PartId, Summary};
 use crate::topology::NodeRecord;
 
-/// The libp2p protocol name of version 2, whose receipts list several items.
-pub const PROTOCOL: &str = "/datamesh/exchange/2";
+/// The libp2p protocol name of version 3, in which nodes compare what they hold.
+pub const PROTOCOL: &str = "/datamesh/exchange/3";
 
 /// A message: what is meant, and the bytes it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +44,20 @@ pub enum Request {
     Fetch(FetchRequest),
     /// Which of these items are held? Answered by [`Response::Holds`].
     Has(Vec<ItemId>),
-    /// What is known of an item, short of its bytes? Answered by [`Response::Described`] or [`Response::Absent`].
-    Describe(ItemId),
+    /// What is known of an item as a part of a stripe, short of its bytes? Answered by [`Response::Described`] or
+    /// [`Response::Absent`].
+    Describe(PartId),
+    /// What is held of these placement groups, in brief? Answered by [`Response::Summaries`].
+    Summarise(Vec<PlacementGroup>),
+    /// Which parts are held of a group, behind this one in their order? Answered by [`Response::Parts`].
+    Parts {
+        /// The group.
+        group: PlacementGroup,
+        /// The last part of the page before; `None` for the first page.
+        after: Option<PartId>,
+    },
+    /// Which of these puts were released? Answered by [`Response::Releases`].
+    Releases(Vec<PutId>),
     /// Keep an item that is held already under one more lease. Answered by [`Response::Stored`] or [`Response::Absent`].
     Lease {
         /// The item, and the stripe that it is leased as a shard of.
@@ -89,18 +103,25 @@ pub enum StoredItem {
         stripe: Stripe,
     },
     /// A manifest block.
-    Block(crate::id::BlockId),
+    Block {
+        /// Which block.
+        block: BlockId,
+        /// The replicas that there are to be: 1 + m.
+        redundancy: Redundancy,
+    },
 }
 
 impl StoredItem {
-    /// The item's id, unless it names a shard that its stripe doesn't have.
+    /// The item's id, unless it names a shard that its stripe doesn't have, or replicas that are not all of the block.
     #[must_use]
     pub fn id(&self) -> Option<ItemId> {
         match self {
             Self::Shard { index, stripe } => {
                 stripe.shards.get(usize::from(*index)).copied().map(ItemId::Shard)
             }
-            Self::Block(block) => Some(ItemId::Block(*block)),
+            Self::Block { block, redundancy } => {
+                (redundancy.data_count() == 1).then_some(ItemId::Block(*block))
+            }
         }
     }
 
@@ -110,12 +131,22 @@ impl StoredItem {
         Some(KeptItem { item: self.id()?, size: u32::try_from(bytes.len()).ok()? })
     }
 
+    /// Which part it is, unless it has no id.
+    #[must_use]
+    pub fn part(&self) -> Option<Part> {
+        let (index, redundancy) = match self {
+            Self::Shard { index, stripe } => (*index, stripe.redundancy),
+            Self::Block { redundancy, .. } => (0, *redundancy),
+        };
+        Some(Part { subject: self.subject(), item: self.id()?, index, redundancy })
+    }
+
     /// What a lease for it must be for.
     #[must_use]
     pub fn subject(&self) -> Subject {
         match self {
             Self::Shard { stripe, .. } => Subject::Stripe(stripe.id()),
-            Self::Block(block) => Subject::Block(*block),
+            Self::Block { block, .. } => Subject::Block(*block),
         }
     }
 }
@@ -172,6 +203,17 @@ pub enum Response {
     Holds(Vec<bool>),
     /// What is known of the item.
     Described(Description),
+    /// The summaries of the first groups of the question, in its order: of one at least, and as many as fit.
+    Summaries(Vec<Summary>),
+    /// One page of parts, in their order; the last one where `more` is false.
+    Parts {
+        /// The page.
+        parts: Vec<Part>,
+        /// Whether another page follows.
+        more: bool,
+    },
+    /// The releases of those puts that were released.
+    Releases(Vec<Signed<Release>>),
     /// Leases that ended.
     Released {
         /// How many.

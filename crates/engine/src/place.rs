@@ -245,6 +245,7 @@ mod tests {
             state: NodeState::Active,
             domain: domain.parse().expect("a domain"),
             capacity: 1,
+            grace_s: 14_400,
             software: "test".into(),
         }))
     }

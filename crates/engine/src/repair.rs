@@ -12,6 +12,7 @@ use datamesh_core::lease::{Lease, Subject};
 use datamesh_core::manifest::Stripe;
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::sign::Signed;
+use datamesh_core::summary::PartId;
 use datamesh_core::wire::{Description, Message, Request, Response, StoredItem};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -169,7 +170,8 @@ async fn repair_block(
     if missing_count == 0 {
         return Ok(Outcome::default());
     }
-    let items = vec![(StoredItem::Block(block), passed.bytes.clone()); missing_count];
+    let item = StoredItem::Block { block, redundancy: redundancy.of_manifest() };
+    let items = vec![(item, passed.bytes.clone()); missing_count];
     store_elsewhere(transfer, items, &held, holders).await
 }
 
@@ -222,10 +224,9 @@ async fn leases(transfer: &Transfer, held: &[(ItemId, NodeId)], subject: Subject
         if asked.len() >= LEASE_HOLDERS_MAX || !asked.insert(*node) {
             continue;
         }
-        let request = Message::bare(Request::Describe(*item));
+        let request = Message::bare(Request::Describe(PartId { subject, item: *item }));
         match transfer.ask(*node, request, transfer.settings.fetch_deadline).await {
             Ok(Message { header: Response::Described(Description { leases, .. }), .. }) => {
-                // A shard may be kept as part of several stripes, each with leases of its own.
                 for lease in leases {
                     if let Ok(Lease { owner, tag, .. }) = lease.verify()
                         && lease.unverified().subject == subject

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use datamesh_core::id::{BlockId, ItemId, NodeId};
+use datamesh_core::id::{BlockId, ItemId, NodeId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::manifest::Stripe;
 use datamesh_core::receipt::{KeptItem, ServiceReceipt};
 use datamesh_core::sign::Signed;
+use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::time::Timestamp;
 use datamesh_core::topology::Topology;
 use datamesh_core::wire::{Description, Message, Request, Response, StoredItem};
@@ -182,12 +183,42 @@ pub trait Items: Send + Sync {
     /// [`ItemsError`] when the index can't be read.
     fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>>;
 
-    /// What is known of an item, short of its bytes; `None` if it isn't held. At most
+    /// What is known of an item as a part of a stripe, short of its bytes; `None` if it isn't held as one. At most
     /// [`WIRE_LEASES_MAX`](datamesh_core::limits::WIRE_LEASES_MAX) of its leases.
     ///
     /// # Errors
     /// [`ItemsError`] when the index can't be read.
-    fn describe(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>>;
+    fn describe(&self, part: PartId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>>;
+
+    /// What is held of each of these groups, in brief; of no more than
+    /// [`SUMMARY_CLASSES_MAX`](datamesh_core::limits::SUMMARY_CLASSES_MAX) redundancies each, those with the most stripes.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the index can't be read.
+    fn summarise(&self, groups: Vec<PlacementGroup>) -> BoxFuture<'_, Result<Vec<Summary>, ItemsError>>;
+
+    /// The parts held of a group behind another one, in their order, at most so many.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the index can't be read.
+    fn parts(
+        &self,
+        group: PlacementGroup,
+        after: Option<PartId>,
+        count_max: usize,
+    ) -> BoxFuture<'_, Result<Vec<Part>, ItemsError>>;
+
+    /// The releases of those of these puts that were released.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when they can't be read.
+    fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>>;
+
+    /// Forgets items whatever leases they have, durably, and says how many were held: others hold them in this node's stead.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when that could not be made durable.
+    fn discard(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<u64, ItemsError>>;
 
     /// Keeps an item that is held already under one more lease, durably, and says whether it is held. The caller has
     /// checked that the lease is valid for it.

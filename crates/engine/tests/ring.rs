@@ -171,6 +171,7 @@ fn only_active_nodes_that_keep_shards_are_on_the_ring() {
         state,
         domain: FailureDomain::alone(&number.to_string()),
         capacity,
+        grace_s: 14_400,
         software: "test".into(),
     };
     let topology = Topology::new([

@@ -18,6 +18,8 @@ pub struct NodeOffer {
     pub domain: FailureDomain,
     /// Bytes that it offers.
     pub capacity: u64,
+    /// How long it may be silent before what it holds is made again elsewhere; whole seconds count.
+    pub grace: Duration,
     /// The version that it runs.
     pub software: String,
 }

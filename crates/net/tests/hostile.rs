@@ -320,6 +320,7 @@ async fn a_forged_node_record_is_refused() {
         state: NodeState::Active,
         domain: FailureDomain::alone("honest"),
         capacity: 1,
+        grace_s: 14_400,
         software: "test".into(),
     };
     let genuine = encode(&Request::Announce(vec![Signed::sign(record, identity.signing_key())]));

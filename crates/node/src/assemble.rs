@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datamesh_core::id::NodeId;
-use datamesh_core::limits::MIB;
+use datamesh_core::limits::{MIB, NODE_GRACE_S_MAX};
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
 use datamesh_engine::traffic::{ByDirection, RateLimits, Traffic, TrafficSettings};
@@ -298,6 +298,7 @@ impl Node {
             role: order.role,
             domain,
             capacity: settings.storage.capacity.bytes(),
+            grace: settings.placement.grace.duration(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let bootstrap = order.entries.iter().map(full_address).collect();
@@ -356,7 +357,10 @@ impl Answering {
     fn may_ask(&self, from: &NodeId, request: &Request) -> bool {
         match (request, self.share) {
             (Request::Metrics, MetricsShare::Nobody) => false,
-            (Request::Metrics, MetricsShare::Nodes) => self.watch.knows(from),
+            (Request::Metrics, MetricsShare::Nodes)
+            | (Request::Summarise(_) | Request::Parts { .. } | Request::Releases(_), _) => {
+                self.watch.knows(from)
+            }
             _ => true,
         }
     }
@@ -494,6 +498,7 @@ fn record(node: NodeId, domain: FailureDomain, capacity: u64) -> NodeRecord {
         state: NodeState::Active,
         domain,
         capacity,
+        grace_s: NODE_GRACE_S_MAX,
         software: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

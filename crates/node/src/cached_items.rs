@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datamesh_core::id::ItemId;
-use datamesh_core::lease::{Lease, Release};
+use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::sign::Signed;
+use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::wire::{Description, StoredItem};
 use datamesh_engine::world::{Group, Items, ItemsError, Usage};
 use datamesh_store::cache::DiskCache;
@@ -71,8 +72,29 @@ impl Items for CachedItems {
         .boxed()
     }
 
-    fn describe(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
-        self.items.describe(item)
+    fn describe(&self, part: PartId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
+        self.items.describe(part)
+    }
+
+    fn summarise(&self, groups: Vec<PlacementGroup>) -> BoxFuture<'_, Result<Vec<Summary>, ItemsError>> {
+        self.items.summarise(groups)
+    }
+
+    fn parts(
+        &self,
+        group: PlacementGroup,
+        after: Option<PartId>,
+        count_max: usize,
+    ) -> BoxFuture<'_, Result<Vec<Part>, ItemsError>> {
+        self.items.parts(group, after, count_max)
+    }
+
+    fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>> {
+        self.items.releases(puts)
+    }
+
+    fn discard(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+        self.items.discard(items)
     }
 
     fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>> {

@@ -1,9 +1,10 @@
 //! Items whose shards are acknowledged and thrown away: for measuring puts that no disk could hold, never for data.
 
 use bytes::Bytes;
-use datamesh_core::id::ItemId;
-use datamesh_core::lease::{Lease, Release};
+use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::sign::Signed;
+use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::wire::{Description, StoredItem};
 use datamesh_engine::world::{Group, Items, ItemsError, Usage};
 use futures::FutureExt;
@@ -33,7 +34,7 @@ impl<I: Items> Items for Discarding<I> {
                 let kept = item.kept(&bytes).map(|kept| (lease.unverified().put(), kept));
                 ready(Ok(Group::new(kept.into_iter().collect()))).boxed()
             }
-            StoredItem::Block(_) => self.0.store(item, lease, bytes),
+            StoredItem::Block { .. } => self.0.store(item, lease, bytes),
         }
     }
 
@@ -54,8 +55,29 @@ impl<I: Items> Items for Discarding<I> {
         self.0.has(items)
     }
 
-    fn describe(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
-        self.0.describe(item)
+    fn describe(&self, part: PartId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
+        self.0.describe(part)
+    }
+
+    fn summarise(&self, groups: Vec<PlacementGroup>) -> BoxFuture<'_, Result<Vec<Summary>, ItemsError>> {
+        self.0.summarise(groups)
+    }
+
+    fn parts(
+        &self,
+        group: PlacementGroup,
+        after: Option<PartId>,
+        count_max: usize,
+    ) -> BoxFuture<'_, Result<Vec<Part>, ItemsError>> {
+        self.0.parts(group, after, count_max)
+    }
+
+    fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>> {
+        self.0.releases(puts)
+    }
+
+    fn discard(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+        self.0.discard(items)
     }
 
     fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>> {

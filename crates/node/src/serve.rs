@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, NodeId};
+use datamesh_core::id::{ItemId, NodeId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release, Subject};
-use datamesh_core::limits::{BLOCK_SIZE_MAX, WIRE_ITEMS_MAX};
+use datamesh_core::limits::{
+    BLOCK_SIZE_MAX, WIRE_CLASSES_MAX, WIRE_GROUPS_MAX, WIRE_ITEMS_MAX, WIRE_PARTS_MAX, WIRE_PUTS_MAX,
+};
 use datamesh_core::receipt::{KeptItem, Receipt, ServedItem, Service};
 use datamesh_core::sign::Signed;
+use datamesh_core::summary::{PartId, Summary};
 use datamesh_core::wire::{
     FetchRequest, Message, NodeStatus, Refusal, Request, Response, StoreRequest, StoredItem,
 };
@@ -145,7 +148,10 @@ impl Server {
             Request::Store(store) => self.store(store, payload).await.map(Message::bare),
             Request::Fetch(fetch) => self.fetch(fetch).await,
             Request::Has(items) => self.has(items).await.map(Message::bare),
-            Request::Describe(item) => self.describe(item).await.map(Message::bare),
+            Request::Describe(part) => self.describe(part).await.map(Message::bare),
+            Request::Summarise(groups) => self.summarise(groups).await.map(Message::bare),
+            Request::Parts { group, after } => self.parts(group, after).await.map(Message::bare),
+            Request::Releases(puts) => self.releases(puts).await.map(Message::bare),
             Request::Lease { item, lease } => self.lease(item, lease).await.map(Message::bare),
             Request::Release(release) => self.release(release).await.map(Message::bare),
             Request::Status => Ok(Message::bare(Response::Status(self.status()))),
@@ -194,15 +200,44 @@ impl Server {
         self.shared.items.has(items).await.map(Response::Holds).map_err(refusal)
     }
 
-    async fn describe(&self, item: ItemId) -> Result<Response, Refusal> {
-        let description = self.shared.items.describe(item).await.map_err(refusal)?;
+    async fn describe(&self, part: PartId) -> Result<Response, Refusal> {
+        let description = self.shared.items.describe(part).await.map_err(refusal)?;
         Ok(description.map_or(Response::Absent, Response::Described))
+    }
+
+    async fn summarise(&self, groups: Vec<PlacementGroup>) -> Result<Response, Refusal> {
+        if groups.len() > WIRE_GROUPS_MAX {
+            return Err(Refusal::OutOfBounds);
+        }
+        let mut summaries = self.shared.items.summarise(groups).await.map_err(refusal)?;
+        let mut class_count = 0;
+        let mut fits = |summary: &Summary| {
+            class_count += summary.classes.len();
+            class_count <= WIRE_CLASSES_MAX
+        };
+        let fitting = summaries.iter().take_while(|summary| fits(summary)).count();
+        summaries.truncate(fitting);
+        Ok(Response::Summaries(summaries))
+    }
+
+    async fn parts(&self, group: PlacementGroup, after: Option<PartId>) -> Result<Response, Refusal> {
+        let parts = self.shared.items.parts(group, after, WIRE_PARTS_MAX).await.map_err(refusal)?;
+        let more = parts.len() == WIRE_PARTS_MAX;
+        Ok(Response::Parts { parts, more })
+    }
+
+    async fn releases(&self, puts: Vec<PutId>) -> Result<Response, Refusal> {
+        if puts.len() > WIRE_PUTS_MAX {
+            return Err(Refusal::OutOfBounds);
+        }
+        self.shared.items.releases(puts).await.map(Response::Releases).map_err(refusal)
     }
 
     async fn lease(&self, item: StoredItem, lease: Signed<Lease>) -> Result<Response, Refusal> {
         let id = item.id().ok_or(Refusal::OutOfBounds)?;
         let put = self.check_lease(&lease, item.subject())?.put();
-        let Some(description) = self.shared.items.describe(id).await.map_err(refusal)? else {
+        let part = PartId { subject: item.subject(), item: id };
+        let Some(description) = self.shared.items.describe(part).await.map_err(refusal)? else {
             return Ok(Response::Absent);
         };
         if !self.shared.items.lease(id, lease).await.map_err(refusal)? {
@@ -272,7 +307,7 @@ fn part(bytes: &Bytes, offset: u32, size: Option<u32>) -> Bytes {
 fn has_its_size(item: &StoredItem, size: usize) -> bool {
     match item {
         StoredItem::Shard { stripe, .. } => size == stripe.shard_size(),
-        StoredItem::Block(_) => size <= BLOCK_SIZE_MAX,
+        StoredItem::Block { .. } => size <= BLOCK_SIZE_MAX,
     }
 }
 

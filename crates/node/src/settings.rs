@@ -153,6 +153,8 @@ settings! {
     placement: PlacementSettings {
         /// The failure domain that a node says it stands in.
         domain: DomainChoice = "auto",
+        /// How long a node may be silent before what it holds is made again elsewhere; 30 days at most.
+        grace: Period = "4h",
     }
     /// How objects are put.
     put: PutSettings {
@@ -205,6 +207,13 @@ settings! {
         retry_backoff: RetryBackoff = "2",
         /// The longest pause.
         retry_delay_max: Period = "1m",
+    }
+    /// How nodes keep what they hold whole.
+    repair: RepairSettings {
+        /// How often a node compares what it holds with the others that hold parts of the same.
+        check_every: Period = "5m",
+        /// How fast one node moves bytes to repair, in each direction.
+        rate: RateLimit = "32MiB/s",
     }
     /// What is kept of what was got from a joined mesh.
     cache: CacheSettings {

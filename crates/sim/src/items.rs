@@ -1,13 +1,14 @@
 //! A node's items in memory, which can rot and be lost on purpose.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
-use datamesh_core::id::ItemId;
-use datamesh_core::lease::{Lease, PutId, Release};
+use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::lease::{Lease, PutId, Release, Subject};
 use datamesh_core::limits::{ITEM_LEASES_MAX, WIRE_LEASES_MAX};
 use datamesh_core::sign::Signed;
+use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::wire::{Description, StoredItem};
 use datamesh_engine::world::{Group, Items, ItemsError, Usage};
 use futures::FutureExt;
@@ -23,15 +24,17 @@ pub struct MemoryItems {
 #[derive(Debug, Default)]
 struct State {
     items: BTreeMap<ItemId, Held>,
-    released: BTreeSet<PutId>,
+    released: BTreeMap<PutId, Signed<Release>>,
 }
 
 #[derive(Debug)]
 struct Held {
-    item: StoredItem,
     bytes: Bytes,
-    leases: BTreeMap<PutId, Signed<Lease>>,
+    /// What it is kept as: a shard may be of several stripes.
+    parts: BTreeMap<Subject, (StoredItem, Leases)>,
 }
+
+type Leases = BTreeMap<PutId, Signed<Lease>>;
 
 impl MemoryItems {
     /// An empty store that takes this many bytes.
@@ -82,27 +85,36 @@ impl State {
         if self.add_lease(id, &lease)? {
             return Ok(());
         }
-        if self.used() + size_of_bytes(&bytes) > capacity {
-            return Err(ItemsError::Full);
+        let subject = item.subject();
+        let put = lease.unverified().put();
+        if !self.items.contains_key(&id) {
+            if self.used() + size_of_bytes(&bytes) > capacity {
+                return Err(ItemsError::Full);
+            }
+            self.items.insert(id, Held { bytes, parts: BTreeMap::new() });
         }
-        let leases = BTreeMap::from([(lease.unverified().put(), lease)]);
-        self.items.insert(id, Held { item, bytes, leases });
+        let held = self.items.get_mut(&id).expect("it is held now");
+        held.parts.insert(subject, (item, BTreeMap::from([(put, lease)])));
         Ok(())
     }
 
-    /// Says whether the item is held, and so has the lease now.
+    /// Says whether the item is held as a part of the lease's stripe, and so has the lease now.
     fn add_lease(&mut self, item: ItemId, lease: &Signed<Lease>) -> Result<bool, ItemsError> {
-        let key = lease.unverified().put();
-        if self.released.contains(&key) {
+        let put = lease.unverified().put();
+        if self.released.contains_key(&put) {
             return Err(ItemsError::Released);
         }
         let Some(held) = self.items.get_mut(&item) else {
             return Ok(false);
         };
-        if held.leases.len() >= ITEM_LEASES_MAX && !held.leases.contains_key(&key) {
+        let lease_count: usize = held.parts.values().map(|(_, leases)| leases.len()).sum();
+        let Some((_, leases)) = held.parts.get_mut(&lease.unverified().subject) else {
+            return Ok(false);
+        };
+        if lease_count >= ITEM_LEASES_MAX && !leases.contains_key(&put) {
             return Err(ItemsError::TooManyLeases);
         }
-        held.leases.insert(key, lease.clone());
+        leases.insert(put, lease.clone());
         Ok(true)
     }
 
@@ -121,19 +133,43 @@ impl State {
         }
     }
 
-    fn describe(&self, item: ItemId) -> Option<Description> {
-        let held = self.items.get(&item)?;
+    fn describe(&self, part: PartId) -> Option<Description> {
+        let held = self.items.get(&part.item)?;
+        let (item, leases) = held.parts.get(&part.subject)?;
         let size = u32::try_from(held.bytes.len()).expect("items are far below 4 GiB");
-        let leases = held.leases.values().take(WIRE_LEASES_MAX).cloned().collect();
-        Some(Description { item: held.item.clone(), size, leases })
+        let leases = leases.values().take(WIRE_LEASES_MAX).cloned().collect();
+        Some(Description { item: item.clone(), size, leases })
     }
 
-    fn release(&mut self, release: &Release) -> u64 {
-        let key = release.put();
-        self.released.insert(key);
-        let ended = self.items.values_mut().filter_map(|held| held.leases.remove(&key)).count();
-        self.items.retain(|_, held| !held.leases.is_empty());
-        u64::try_from(ended).expect("counts fit 64 bits")
+    fn release(&mut self, release: Signed<Release>) -> u64 {
+        let put = release.unverified().put();
+        self.released.insert(put, release);
+        let mut ended = 0;
+        for held in self.items.values_mut() {
+            held.parts.retain(|_, (_, leases)| {
+                ended += u64::from(leases.remove(&put).is_some());
+                !leases.is_empty()
+            });
+        }
+        self.items.retain(|_, held| !held.parts.is_empty());
+        ended
+    }
+
+    /// The parts of a group, in their order.
+    fn parts(&self, group: PlacementGroup) -> BTreeMap<PartId, Part> {
+        let stored = self.items.values().flat_map(|held| held.parts.values());
+        let parts = stored.filter_map(|(item, _)| item.part());
+        parts.filter(|part| part.subject.group() == group).map(|part| (part.id(), part)).collect()
+    }
+
+    fn summary(&self, group: PlacementGroup) -> Summary {
+        let mut summary = Summary::empty(group);
+        let mut last = None;
+        for part in self.parts(group).values() {
+            summary.add(part, last.replace(part.subject) != Some(part.subject));
+        }
+        summary.shorten();
+        summary
     }
 }
 
@@ -167,16 +203,44 @@ impl Items for MemoryItems {
         ready(Ok(items.iter().map(|item| state.items.contains_key(item)).collect())).boxed()
     }
 
-    fn describe(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
-        ready(Ok(self.state().describe(item))).boxed()
+    fn describe(&self, part: PartId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
+        ready(Ok(self.state().describe(part))).boxed()
+    }
+
+    fn summarise(&self, groups: Vec<PlacementGroup>) -> BoxFuture<'_, Result<Vec<Summary>, ItemsError>> {
+        let state = self.state();
+        ready(Ok(groups.into_iter().map(|group| state.summary(group)).collect())).boxed()
+    }
+
+    fn parts(
+        &self,
+        group: PlacementGroup,
+        after: Option<PartId>,
+        count_max: usize,
+    ) -> BoxFuture<'_, Result<Vec<Part>, ItemsError>> {
+        let parts = self.state().parts(group);
+        let behind = parts.into_iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
+        ready(Ok(behind.map(|(_, part)| part).take(count_max).collect())).boxed()
+    }
+
+    fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>> {
+        let state = self.state();
+        ready(Ok(puts.iter().filter_map(|put| state.released.get(put)).cloned().collect())).boxed()
+    }
+
+    fn discard(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+        let count = items.into_iter().filter(|item| self.lose(*item)).count();
+        ready(Ok(u64::try_from(count).expect("counts fit 64 bits"))).boxed()
     }
 
     fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>> {
-        ready(self.state().add_lease(item, &lease)).boxed()
+        let mut state = self.state();
+        let leased = if state.items.contains_key(&item) { state.add_lease(item, &lease) } else { Ok(false) };
+        ready(leased).boxed()
     }
 
     fn release(&self, release: Signed<Release>) -> BoxFuture<'_, Result<u64, ItemsError>> {
-        ready(Ok(self.state().release(release.unverified()))).boxed()
+        ready(Ok(self.state().release(release))).boxed()
     }
 
     fn usage(&self) -> Usage {

@@ -54,6 +54,12 @@ pub enum CallKind {
     Has,
     /// [`Request::Describe`].
     Describe,
+    /// [`Request::Summarise`].
+    Summarise,
+    /// [`Request::Parts`].
+    Parts,
+    /// [`Request::Releases`].
+    Releases,
     /// [`Request::Lease`].
     Lease,
     /// [`Request::Release`].
@@ -79,6 +85,9 @@ impl CallKind {
             Request::Fetch(_) => Self::Fetch,
             Request::Has(_) => Self::Has,
             Request::Describe(_) => Self::Describe,
+            Request::Summarise(_) => Self::Summarise,
+            Request::Parts { .. } => Self::Parts,
+            Request::Releases(_) => Self::Releases,
             Request::Lease { .. } => Self::Lease,
             Request::Release(_) => Self::Release,
             Request::Records { .. } => Self::Records,

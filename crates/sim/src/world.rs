@@ -17,6 +17,8 @@ use crate::draw::Draws;
 use crate::network::{Link, SimNetwork};
 
 /// When simulated time begins: January 2027, in milliseconds since the Unix epoch.
+/// How long nodes may be silent unless a test says otherwise, seconds.
+const GRACE_S: u32 = 4 * 60 * 60;
 const START_MS: u64 = 1_800_000_000_000;
 
 /// A world whose course a seed determines.
@@ -99,6 +101,7 @@ impl SimWorld {
             state: NodeState::Active,
             domain,
             capacity,
+            grace_s: GRACE_S,
             software: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -73,6 +73,11 @@ fn item() -> ItemId {
     ItemId::Block(BlockId::of(BYTES))
 }
 
+fn stored_block(bytes: &[u8]) -> StoredItem {
+    let redundancy = "1+2".parse().expect("a redundancy");
+    StoredItem::Block { block: BlockId::of(bytes), redundancy }
+}
+
 fn lease(key: &SigningKey, tag: u8) -> Signed<Lease> {
     let lease = Lease {
         owner: OwnerId::from_bytes(key.verifying_key().to_bytes()),
@@ -84,7 +89,7 @@ fn lease(key: &SigningKey, tag: u8) -> Signed<Lease> {
 }
 
 fn store(sim: &SimWorld) -> Message<Request> {
-    let request = StoreRequest { item: StoredItem::Block(BlockId::of(BYTES)), lease: lease(&sim.key(9), 1) };
+    let request = StoreRequest { item: stored_block(BYTES), lease: lease(&sim.key(9), 1) };
     Message { header: Request::Store(request), payload: Bytes::from_static(BYTES) }
 }
 
@@ -248,7 +253,7 @@ fn a_seed_determines_the_course_of_everything() {
 #[test]
 fn memory_items_keep_the_contract_of_items() {
     let key = SigningKey::from_bytes(&[1; 32]);
-    let block = StoredItem::Block(BlockId::of(BYTES));
+    let block = stored_block(BYTES);
     let items = MemoryItems::new(u64::try_from(BYTES.len()).expect("small"));
     let store = |tag| items.store(block.clone(), lease(&key, tag), Bytes::from_static(BYTES)).now_or_never();
     let kept = block.kept(BYTES).expect("it is short");
@@ -268,7 +273,7 @@ fn memory_items_keep_the_contract_of_items() {
     for tag in [1, 2, 2] {
         assert_eq!(stored(tag), Ok::<Vec<_>, ItemsError>(vec![kept]));
     }
-    let other = StoredItem::Block(BlockId::of(b"x"));
+    let other = stored_block(b"x");
     let refused = items.store(other, lease(&key, 1), Bytes::from_static(b"x")).now_or_never();
     assert_eq!(refused, Some(Err(ItemsError::Full)));
     assert!(items.usage().full);
@@ -277,8 +282,12 @@ fn memory_items_keep_the_contract_of_items() {
     assert_eq!(fetched(5, Some(2)), part(&BYTES[5..7]));
     assert_eq!(fetched(17, Some(u32::MAX)), part(&BYTES[17..]));
     assert_eq!(fetched(u32::MAX, None), part(b""));
-    let description =
-        items.describe(item()).now_or_never().expect("at once").expect("readable").expect("held");
+    let description = items
+        .describe(block.part().expect("a block is a part").id())
+        .now_or_never()
+        .expect("at once")
+        .expect("readable")
+        .expect("held");
     assert_eq!((description.leases.len(), description.item), (2, block.clone()));
 
     assert_eq!((release(1), release(1)), (Some(Ok(1)), Some(Ok(0))));

@@ -108,7 +108,7 @@ fn owner() -> OwnerId {
 
 fn lease(item: ItemId, tag: u8, until: u64) -> (StoredItem, Signed<Lease>) {
     let ItemId::Block(block) = item else { unreachable!("only blocks are stored here") };
-    let item = StoredItem::Block(block);
+    let item = StoredItem::Block { block, redundancy: "1+2".parse().expect("a redundancy") };
     let tag = LeaseTag::from_bytes([tag; 16]);
     let lease = Lease { owner: owner(), tag, subject: item.subject(), until: Epoch::from_hours(until) };
     (item, Signed::sign(lease, &key()))

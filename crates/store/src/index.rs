@@ -8,26 +8,30 @@ pub(crate) mod rows;
 pub(crate) mod tables;
 
 use std::io;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use datamesh_core::id::ItemId;
+use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::summary::{Part, PartId};
 use redb::{
     Database, Durability, Key, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
     TableDefinition, Value, WriteTransaction,
 };
 
 use crate::disk::{Disk, DiskFile};
-use crate::index::rows::{ItemKey, LeaseKey, LeaseRow, PutKey, key_of_item, keys_from};
+use crate::index::rows::{
+    ItemKey, LeaseKey, LeaseRow, PartKey, PartTuple, PutKey, key_of_item, key_of_part, keys_from,
+    keys_of_group, part_of_row,
+};
 use crate::index::tables::{ItemTuple, RecordTuple, Tables};
 use crate::segment::Place;
 
 pub(crate) type IndexResult<T> = Result<T, redb::Error>;
 
-const FORMAT_VERSION: u64 = 1;
+const FORMAT_VERSION: u64 = 2;
 const APPLIED_SEGMENT: &str = "applied segment";
 const APPLIED_OFFSET: &str = "applied offset";
 const FORMAT: &str = "format";
@@ -36,6 +40,7 @@ const UNSWEPT: &str = "unswept";
 
 const ITEMS: TableDefinition<'_, &ItemKey, ItemTuple> = TableDefinition::new("items");
 const LEASES: TableDefinition<'_, &LeaseKey, RecordTuple> = TableDefinition::new("leases by item");
+const PARTS: TableDefinition<'_, &PartKey, PartTuple> = TableDefinition::new("parts by group");
 const PUTS: TableDefinition<'_, &LeaseKey, ()> = TableDefinition::new("leases by put");
 const ENDS: TableDefinition<'_, &LeaseKey, ()> = TableDefinition::new("leases by end");
 const RELEASES: TableDefinition<'_, &PutKey, RecordTuple> = TableDefinition::new("releases");
@@ -192,6 +197,37 @@ impl Index {
         .collect()
     }
 
+    /// Visits the parts of a group behind another one in their order, until told to stop.
+    pub(crate) fn visit_parts(
+        &self,
+        group: PlacementGroup,
+        after: Option<&PartId>,
+        mut visit: impl FnMut(Part) -> ControlFlow<()>,
+    ) -> IndexResult<()> {
+        let (first, last) = keys_of_group(group);
+        let after = after.map(key_of_part);
+        let from = after.as_ref().map_or(Bound::Included(&first), Bound::Excluded);
+        if after.as_ref().is_some_and(|after| *after >= last) {
+            return Ok(());
+        }
+        let parts = self.read()?.open_table(PARTS)?;
+        for row in parts.range::<&PartKey>((from, Bound::Included(&last)))? {
+            let (key, value) = row?;
+            let part = part_of_row(key.value(), value.value());
+            let part = part.ok_or_else(|| redb::Error::Corrupted("a part of no redundancy".to_owned()))?;
+            if visit(part).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the release of a put is written.
+    pub(crate) fn release(&self, put: &PutKey) -> IndexResult<Option<Place>> {
+        let releases = self.read()?.open_table(RELEASES)?;
+        Ok(releases.get(put)?.map(|row| RecordRow::from(row.value()).place))
+    }
+
     pub(crate) fn item_count(&self) -> IndexResult<u64> {
         Ok(redb::ReadableTableMetadata::len(&self.read()?.open_table(ITEMS)?)?)
     }
@@ -211,6 +247,7 @@ impl Index {
         let mut hasher = blake3::Hasher::new();
         hash_table(&read, ITEMS, &mut hasher)?;
         hash_table(&read, LEASES, &mut hasher)?;
+        hash_table(&read, PARTS, &mut hasher)?;
         hash_table(&read, PUTS, &mut hasher)?;
         hash_table(&read, ENDS, &mut hasher)?;
         hash_table(&read, RELEASES, &mut hasher)?;

@@ -8,6 +8,7 @@ pub mod cache;
 pub mod catalog;
 mod compact;
 pub mod disk;
+mod groups;
 mod index;
 pub mod journal;
 mod read;

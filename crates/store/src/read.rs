@@ -2,20 +2,24 @@
 
 use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use datamesh_core::id::ItemId;
+use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::lease::{PutId, Release};
 use datamesh_core::limits::{ITEM_LEASES_MAX, WIRE_LEASES_MAX};
+use datamesh_core::sign::Signed;
+use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::wire::Description;
 use datamesh_engine::world::ItemsError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::index::ItemRow;
-use crate::index::rows::{ItemKey, LeaseRow, item_of_key, key_of_item};
-use crate::segment::{Keeping, Place, read_header};
+use crate::index::rows::{ItemKey, LeaseRow, item_of_key, key_of_item, key_of_put};
+use crate::segment::{Keeping, Place, Record, read_record};
 use crate::shared::{Shared, disk_error};
 
 /// Reads that may wait for a thread; more make their callers wait.
@@ -95,9 +99,78 @@ pub(crate) fn fetch_checked(shared: &Shared, item: ItemId) -> Result<Option<Byte
     }
 }
 
-/// Reads what is known of an item as a part of one stripe: the first of them, in the order of their ids.
-pub(crate) fn describe(shared: &Shared, item: ItemId) -> Result<Option<Description>, ItemsError> {
-    Ok(descriptions_of(shared, item, WIRE_LEASES_MAX)?.into_iter().next())
+/// Reads what is known of an item as a part of one stripe.
+pub(crate) fn describe(shared: &Shared, part: &PartId) -> Result<Option<Description>, ItemsError> {
+    let mut descriptions = descriptions_of(shared, part.item, WIRE_LEASES_MAX)?.into_iter();
+    Ok(descriptions.find(|description| description.item.subject() == part.subject))
+}
+
+/// Reads what is held of each group, in brief.
+pub(crate) fn summarise(shared: &Shared, groups: &[PlacementGroup]) -> Result<Vec<Summary>, ItemsError> {
+    groups.iter().map(|group| summary(shared, *group)).collect()
+}
+
+fn summary(shared: &Shared, group: PlacementGroup) -> Result<Summary, ItemsError> {
+    let stamp = match shared.groups.find(group) {
+        Ok(known) => return Ok(known),
+        Err(stamp) => stamp,
+    };
+    let (mut summary, mut last) = (Summary::empty(group), None);
+    let add = |part: Part| {
+        summary.add(&part, last.replace(part.subject) != Some(part.subject));
+        ControlFlow::Continue(())
+    };
+    shared.index().visit_parts(group, None, add).map_err(index_error)?;
+    summary.shorten();
+    shared.groups.remember(stamp, &summary);
+    Ok(summary)
+}
+
+/// Reads the parts held of a group behind another one, at most so many.
+pub(crate) fn parts(
+    shared: &Shared,
+    group: PlacementGroup,
+    after: Option<&PartId>,
+    count_max: usize,
+) -> Result<Vec<Part>, ItemsError> {
+    let mut parts = Vec::new();
+    let take = |part: Part| {
+        if parts.len() >= count_max {
+            return ControlFlow::Break(());
+        }
+        parts.push(part);
+        ControlFlow::Continue(())
+    };
+    shared.index().visit_parts(group, after, take).map_err(index_error)?;
+    Ok(parts)
+}
+
+/// Reads the releases of those of these puts that were released.
+pub(crate) fn releases(shared: &Shared, puts: &[PutId]) -> Result<Vec<Signed<Release>>, ItemsError> {
+    let mut releases = Vec::new();
+    for put in puts {
+        releases.extend(release(shared, put)?);
+    }
+    Ok(releases)
+}
+
+fn release(shared: &Shared, put: &PutId) -> Result<Option<Signed<Release>>, ItemsError> {
+    let key = key_of_put(&put.owner, &put.tag);
+    let find = || shared.index().release(&key).map_err(index_error);
+    let mut moves = 0;
+    while let Some(place) = find()? {
+        let read = shared.file(place.segment).and_then(|file| read_record(&*file, &shared.key, place));
+        match read {
+            Ok(Some((_, Some(Record::Release(release))))) => return Ok(Some(release)),
+            Ok(_) => {
+                tracing::error!(segment = place.segment, offset = place.offset, "release is rotten");
+                return Ok(None);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound && moves < MOVES_MAX => moves += 1,
+            Err(error) => return Err(disk_error("read", &error)),
+        }
+    }
+    Ok(None)
 }
 
 /// Reads what is known of items behind another one, in the order of their keys: for each item, a description per stripe
@@ -155,8 +228,10 @@ fn descriptions_of(shared: &Shared, item: ItemId, leases_max: usize) -> Result<V
 /// Reads why an item is kept from the record at a place.
 pub(crate) fn keeping_at(shared: &Shared, place: Place) -> io::Result<Keeping> {
     let file = shared.file(place.segment)?;
-    let keeping = read_header(&*file, &shared.key, place)?.and_then(|(_, keeping)| keeping);
-    keeping.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "lease is rotten on disk"))
+    match read_record(&*file, &shared.key, place)? {
+        Some((_, Some(Record::Item(keeping) | Record::Lease(keeping)))) => Ok(keeping),
+        _ => Err(io::Error::new(ErrorKind::InvalidData, "lease is rotten on disk")),
+    }
 }
 
 /// Looks an item up and reads it; again where compaction removed its segment in between.

@@ -44,7 +44,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Written by a later version of the program.
-    #[error("{} has format {version}: a newer program is needed", path.display())]
+    #[error("{} has format {version}: another version of the program wrote it, and is needed to read it", path.display())]
     Version {
         /// The segment file.
         path: PathBuf,

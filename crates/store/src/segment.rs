@@ -24,7 +24,7 @@ use datamesh_core::time::Epoch;
 use datamesh_core::wire::StoredItem;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use crate::segment::scan::{Found, Scan, read_header};
+pub(crate) use crate::segment::scan::{Found, Scan, read_record};
 
 /// Records and the segment header begin and end at multiples of this, bytes; so no frame straddles two disk sectors.
 pub(crate) const ALIGNMENT: u64 = 32;
@@ -38,7 +38,7 @@ pub(crate) const PAYLOAD_SIZE_MAX: usize =
 
 const HEADER_SIZE_MAX: usize = WIRE_HEADER_SIZE_MAX;
 const SEGMENT_MAGIC: &[u8; 8] = b"dm-segmt";
-const SEGMENT_VERSION: u32 = 1;
+const SEGMENT_VERSION: u32 = 2;
 const RECORD_MAGIC: &[u8; 4] = b"dmrc";
 const CHECK_SIZE: usize = 8;
 const NAME_PREFIX: &str = "segment-";
@@ -378,7 +378,10 @@ mod tests {
     }
 
     fn item() -> Draft {
-        let item = StoredItem::Block(BlockId::of(b"bytes"));
+        let item = StoredItem::Block {
+            block: BlockId::of(b"bytes"),
+            redundancy: "1+2".parse().expect("a redundancy"),
+        };
         let key = SigningKey::from_bytes(&[1; 32]);
         let owner = OwnerId::from_bytes(key.verifying_key().to_bytes());
         let tag = LeaseTag::from_bytes([2; 16]);
@@ -392,13 +395,13 @@ mod tests {
         let header = SegmentHeader { segment: 3, previous: Place { segment: 2, offset: 4096 }, key: KEY };
         let expected = concat!(
             "646d2d7365676d74",
-            "01000000",
+            "02000000",
             "00000000",
             "0300000000000000",
             "0200000000000000",
             "0010000000000000",
             "0707070707070707070707070707070707070707070707070707070707070707",
-            "e7e0b1f30fe4567e",
+            "c8b2b271875b6232",
             "00000000000000000000000000000000",
         );
         assert_eq!(hex(&header.encode()), expected);
@@ -424,7 +427,7 @@ mod tests {
         assert_eq!(record.len(), 320);
         assert_eq!(
             blake3::hash(&record).to_hex().as_str(),
-            "c28a40289edd2c5b8027a4cb9518273be98235f62d3763942229d0dbe11d3cdc"
+            "6c1a5b6889cd0af869093e8f38dc4bfd69d6b9cb847c2b29e101378e809e9f01"
         );
     }
 

@@ -10,6 +10,7 @@ use datamesh_core::id::ItemId;
 use datamesh_engine::world::ItemsError;
 
 use crate::disk::{Disk, DiskFile};
+use crate::groups::Groups;
 use crate::index::{Index, ItemRow};
 use crate::segment::{Place, StoreKey, head_size, name_of_segment};
 use crate::settings::StoreSettings;
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     index: RwLock<Arc<Index>>,
     files: Mutex<OpenFiles>,
     fill: Mutex<Fill>,
+    pub(crate) groups: Groups,
     /// Held until the last thread of the store has ended.
     _lock: Box<dyn Any + Send + Sync>,
 }
@@ -57,6 +59,7 @@ impl Shared {
             index: RwLock::new(Arc::new(index)),
             files: Mutex::default(),
             fill: Mutex::default(),
+            groups: Groups::default(),
             _lock: lock,
         }
     }
@@ -67,6 +70,7 @@ impl Shared {
 
     pub(crate) fn set_index(&self, index: Index) {
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+        self.groups.clear();
     }
 
     pub(crate) fn fill(&self) -> Fill {

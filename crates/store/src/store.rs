@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use datamesh_core::id::ItemId;
-use datamesh_core::lease::{Lease, Release};
+use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::limits::{KIB, SHARD_SIZE_MAX};
 use datamesh_core::sign::Signed;
+use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::time::Epoch;
 use datamesh_core::wire::{Description, StoredItem};
 use datamesh_engine::world::{Entropy, Group, Items, ItemsError, Usage};
@@ -241,9 +242,33 @@ impl Items for Store {
         self.readers().run(move || read::has(&shared, &items)).boxed()
     }
 
-    fn describe(&self, item: ItemId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
+    fn describe(&self, part: PartId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
         let shared = self.inner.shared.clone();
-        self.readers().run(move || read::describe(&shared, item)).boxed()
+        self.readers().run(move || read::describe(&shared, &part)).boxed()
+    }
+
+    fn summarise(&self, groups: Vec<PlacementGroup>) -> BoxFuture<'_, Result<Vec<Summary>, ItemsError>> {
+        let shared = self.inner.shared.clone();
+        self.readers().run(move || read::summarise(&shared, &groups)).boxed()
+    }
+
+    fn parts(
+        &self,
+        group: PlacementGroup,
+        after: Option<PartId>,
+        count_max: usize,
+    ) -> BoxFuture<'_, Result<Vec<Part>, ItemsError>> {
+        let shared = self.inner.shared.clone();
+        self.readers().run(move || read::parts(&shared, group, after.as_ref(), count_max)).boxed()
+    }
+
+    fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>> {
+        let shared = self.inner.shared.clone();
+        self.readers().run(move || read::releases(&shared, &puts)).boxed()
+    }
+
+    fn discard(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+        self.ask(|reply| Command::Discard { items, reply }).boxed()
     }
 
     fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>> {

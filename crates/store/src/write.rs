@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Release { release: Signed<Release>, reply: Reply },
     /// Look at an item again that a reader found rotten, and forget it if it is.
     Condemn { item: ItemId },
+    /// Forget items that others hold.
+    Discard { items: Vec<ItemId>, reply: Reply },
     /// End expired leases and give their space back.
     Collect { now: Epoch, reply: oneshot::Sender<Result<Collected, ItemsError>> },
     /// Make a checkpoint and end.
@@ -478,6 +480,7 @@ impl Writer {
         let mut item_count = self.shared.fill().item_count;
         if let Some(changed) = changed {
             item_count = changed.item_count;
+            self.shared.groups.changed(&changed.groups);
             for (segment, usage) in changed.segments {
                 match usage {
                     Some(usage) => self.segments.insert(segment, usage),
@@ -530,7 +533,7 @@ fn answer(command: Command, outcome: Outcome, stored: &Group) {
             drop(permit);
             let _ = reply.send(outcome.map(|_| stored.clone()));
         }
-        Command::Lease { reply, .. } | Command::Release { reply, .. } => {
+        Command::Lease { reply, .. } | Command::Release { reply, .. } | Command::Discard { reply, .. } => {
             let _ = reply.send(outcome);
         }
         Command::Condemn { .. } | Command::Collect { .. } | Command::Close { .. } => {}

@@ -41,7 +41,8 @@ fn what_is_stored_is_read_back_whole_and_in_part_before_and_after_a_restart() {
     let other = id(&block(b"another"));
     assert_eq!(block_on(store.fetch(other, 0, None)), Ok(None));
     assert_eq!(block_on(store.has(vec![item, other])), Ok(vec![true, false]));
-    let description = block_on(store.describe(item)).expect("reads").expect("is held");
+    let description =
+        block_on(store.describe(items[39].part().expect("a part").id())).expect("reads").expect("is held");
     assert_eq!(description.item, items[39]);
     assert_eq!(description.size, 39_000);
     assert_eq!(description.leases, [lease(&items[39], 1, NEVER)]);

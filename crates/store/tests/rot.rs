@@ -167,7 +167,7 @@ fn a_rotten_lease_hides_no_other_item_and_no_bytes() {
     rot(&first_segment(directory.path()), item.hash(), 0);
     let store = open(directory.path()).expect("opens");
     assert_eq!(block_on(store.list(None, 100)).expect("reads").len(), payloads.len() - 1);
-    assert_eq!(block_on(store.describe(item)), Ok(None));
+    assert_eq!(block_on(store.describe(block(&payloads[3]).part().expect("a part").id())), Ok(None));
     assert_eq!(held(&store, &payloads), payloads.len());
 }
 
@@ -224,18 +224,18 @@ fn without_any_header_nothing_is_guessed_and_nothing_removed() {
 }
 
 #[test]
-fn a_segment_of_a_newer_program_is_refused_by_name() {
+fn a_segment_of_another_version_is_refused_by_name() {
     let directory = tempfile::tempdir().expect("a directory");
     filled(directory.path());
     let segment = first_segment(directory.path());
     let mut content = fs::read(&segment).expect("reads");
-    content[8] = 2;
+    content[8] = 3;
     let check = blake3::hash(&content[..72]);
     content[72..80].copy_from_slice(&check.as_bytes()[..8]);
     fs::write(&segment, content).expect("writes");
     let error = open(directory.path()).map(|_| ()).expect_err("is refused");
-    assert!(matches!(error, OpenError::Version { version: 2, .. }), "{error}");
-    assert!(error.to_string().contains("newer program"), "{error}");
+    assert!(matches!(error, OpenError::Version { version: 3, .. }), "{error}");
+    assert!(error.to_string().contains("another version of the program"), "{error}");
 }
 
 #[test]

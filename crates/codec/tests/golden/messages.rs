@@ -4,14 +4,15 @@ use core::fmt::Debug;
 
 use datamesh_codec::keys::Identity;
 use datamesh_core::encode::{decode, encode};
-use datamesh_core::id::{ItemId, NodeId, ShardId};
-use datamesh_core::lease::{Lease, LeaseTag, Release, Subject};
+use datamesh_core::id::{BlockId, ItemId, NodeId, ShardId};
+use datamesh_core::lease::{Lease, LeaseTag, PutId, Release, Subject};
 use datamesh_core::manifest::Stripe;
 use datamesh_core::receipt::{
     Countersignature, KeptItem, Receipt, ServedItem, Service, ServiceReceipt, SessionId,
 };
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::sign::{Signable, Signed};
+use datamesh_core::summary::Summary;
 use datamesh_core::time::{Epoch, Timestamp};
 use datamesh_core::topology::{NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Refusal, Request, Response, StoreRequest, StoredItem};
@@ -76,6 +77,7 @@ fn signed_messages_keep_their_bytes_and_verify() {
         state: NodeState::Active,
         domain: "eu/basement/left/ann".parse().expect("a domain"),
         capacity: 1 << 40,
+        grace_s: 14_400,
         software: "0.1.0".to_owned(),
     };
     check_signed("node-record", &Signed::sign(record, &node_key()));
@@ -124,6 +126,41 @@ fn a_store_request_keeps_its_bytes() {
     });
     check("store-request", &encode(&request));
     assert_eq!(decode::<Request>(&read("store-request")), Ok(request));
+}
+
+fn check_request(name: &str, request: &Request) {
+    check(name, &encode(request));
+    assert_eq!(decode::<Request>(&read(name)).as_ref(), Ok(request));
+}
+
+fn check_response(name: &str, response: &Response) {
+    check(name, &encode(response));
+    assert_eq!(decode::<Response>(&read(name)).as_ref(), Ok(response));
+}
+
+#[test]
+fn what_nodes_compare_keeps_its_bytes() {
+    let shard = StoredItem::Shard { index: 1, stripe: stripe() };
+    let block = StoredItem::Block {
+        block: BlockId::of(b"block"),
+        redundancy: Redundancy::new(1, 2).expect("a redundancy"),
+    };
+    check("stored-block", &encode(&block));
+    assert_eq!(decode::<StoredItem>(&read("stored-block")).as_ref(), Ok(&block));
+    let parts = [shard, block].map(|item| item.part().expect("a part"));
+    let group = parts[0].subject.group();
+    check_request("describe-request", &Request::Describe(parts[0].id()));
+    check_request("summarise-request", &Request::Summarise(vec![group]));
+    check_request("parts-request", &Request::Parts { group, after: Some(parts[1].id()) });
+    let put = PutId { owner: owner().owner(), tag: tag() };
+    check_request("releases-request", &Request::Releases(vec![put]));
+
+    let mut summary = Summary::empty(group);
+    parts.iter().for_each(|part| summary.add(part, true));
+    check_response("summaries-response", &Response::Summaries(vec![summary]));
+    check_response("parts-response", &Response::Parts { parts: parts.to_vec(), more: true });
+    let release = Signed::sign(Release { owner: put.owner, tag: put.tag }, owner().signing_key());
+    check_response("releases-response", &Response::Releases(vec![release]));
 }
 
 #[test]

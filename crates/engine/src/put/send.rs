@@ -5,7 +5,7 @@ use datamesh_codec::manifest::{Block, Finished};
 use datamesh_core::lease::{Lease, Subject};
 use datamesh_core::manifest::Stripe;
 use datamesh_core::placement::Placement;
-use datamesh_core::scheme::{Mode, Redundancy, Scheme};
+use datamesh_core::scheme::{Mode, Scheme};
 use datamesh_core::sign::Signed;
 use datamesh_core::wire::StoredItem;
 
@@ -48,7 +48,9 @@ impl Putting<'_> {
         let block_size = block.bytes.len();
         let replicas = vec![block.bytes; redundancy.manifest_replica_count()];
         let size = stored_size(&replicas);
-        let items = replicas.into_iter().map(|bytes| (StoredItem::Block(block.id), bytes));
+        let replicated = redundancy.of_manifest();
+        let item = StoredItem::Block { block: block.id, redundancy: replicated };
+        let items = replicas.into_iter().map(|bytes| (item.clone(), bytes));
         let holders = self.transfer.block_holders(&block.id, redundancy);
         let needed = redundancy.manifest_replica_count_min();
         let likelihood = match (self.run, mode) {
@@ -63,8 +65,6 @@ impl Putting<'_> {
         if placed < needed {
             return Err(self.not_enough(format!("manifest block {}", block.id), &placement, needed));
         }
-        let replicated =
-            Redundancy::new(1, redundancy.parity_count()).expect("m + 1 replicas are within bounds");
         let whole = wholeness(&placement, self.transfer.topology(), replicated) == Wholeness::Whole;
         let wholeness = if whole { Wholeness::Whole } else { Wholeness::Degraded };
         let sent_size = sent_size(&placement, block_size, reused_size);

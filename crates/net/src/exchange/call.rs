@@ -298,6 +298,8 @@ fn answers(request: &Request, response: &Response) -> bool {
         | (Request::Store(_), Response::Stored(_))
         | (Request::Fetch(_), Response::Found | Response::Absent)
         | (Request::Describe(_), Response::Described(_) | Response::Absent)
+        | (Request::Parts { .. }, Response::Parts { .. })
+        | (Request::Releases(_), Response::Releases(_))
         | (Request::Lease { .. }, Response::Stored(_) | Response::Absent)
         | (Request::Release(_), Response::Released { .. })
         | (Request::Records { .. }, Response::Records { .. })
@@ -306,6 +308,12 @@ fn answers(request: &Request, response: &Response) -> bool {
         | (Request::Metrics, Response::Metrics)
         | (Request::Acknowledge(_), Response::Countersigned(_)) => true,
         (Request::Has(items), Response::Holds(holds)) => items.len() == holds.len(),
+        (Request::Summarise(groups), Response::Summaries(summaries)) => {
+            let asked = groups.iter().take(summaries.len());
+            summaries.len() <= groups.len()
+                && summaries.is_empty() == groups.is_empty()
+                && asked.eq(summaries.iter().map(|summary| &summary.group))
+        }
         _ => false,
     }
 }

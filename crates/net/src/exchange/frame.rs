@@ -6,10 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use datamesh_core::encode::{DecodeError, decode, encode};
 use datamesh_core::limits::{
-    BLOCK_SIZE_MAX, METRICS_SIZE_MAX, STRIPE_SHARDS_MAX, WIRE_HEADER_SIZE_MAX, WIRE_ITEMS_MAX,
-    WIRE_LEASES_MAX, WIRE_PAYLOAD_SIZE_MAX, WIRE_RECORDS_MAX,
+    BLOCK_SIZE_MAX, METRICS_SIZE_MAX, STRIPE_SHARDS_MAX, SUMMARY_CLASSES_MAX, WIRE_GROUPS_MAX,
+    WIRE_HEADER_SIZE_MAX, WIRE_ITEMS_MAX, WIRE_LEASES_MAX, WIRE_PARTS_MAX, WIRE_PAYLOAD_SIZE_MAX,
+    WIRE_PUTS_MAX, WIRE_RECORDS_MAX,
 };
 use datamesh_core::sign::Signed;
+use datamesh_core::summary::Summary;
 use datamesh_core::topology::NodeRecord;
 use datamesh_core::wire::{FetchRequest, Message, Request, Response, StoredItem};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -76,8 +78,11 @@ impl Header for Request {
             Self::Has(items) => items.len() <= WIRE_ITEMS_MAX,
             Self::Announce(records) => bounded_records(records),
             Self::Acknowledge(service) => service.unverified().bounded(),
+            Self::Summarise(groups) => groups.len() <= WIRE_GROUPS_MAX,
+            Self::Releases(puts) => puts.len() <= WIRE_PUTS_MAX,
             Self::Fetch(_)
             | Self::Describe(_)
+            | Self::Parts { .. }
             | Self::Lease { .. }
             | Self::Release(_)
             | Self::Records { .. }
@@ -90,7 +95,7 @@ impl Header for Request {
         match self {
             Self::Store(store) => match store.item {
                 StoredItem::Shard { .. } => WIRE_PAYLOAD_SIZE_MAX,
-                StoredItem::Block(_) => BLOCK_SIZE_MAX,
+                StoredItem::Block { .. } => BLOCK_SIZE_MAX,
             },
             _ => 0,
         }
@@ -105,6 +110,12 @@ impl Header for Response {
                 bounded_item(&description.item) && description.leases.len() <= WIRE_LEASES_MAX
             }
             Self::Records { records, .. } => bounded_records(records),
+            Self::Summaries(summaries) => {
+                let short = |summary: &Summary| summary.classes.len() <= SUMMARY_CLASSES_MAX;
+                summaries.len() <= WIRE_GROUPS_MAX && summaries.iter().all(short)
+            }
+            Self::Parts { parts, .. } => parts.len() <= WIRE_PARTS_MAX,
+            Self::Releases(releases) => releases.len() <= WIRE_PUTS_MAX,
             Self::Stored(_)
             | Self::Found
             | Self::Absent
@@ -129,7 +140,7 @@ impl Header for Response {
 fn bounded_item(item: &StoredItem) -> bool {
     match item {
         StoredItem::Shard { stripe, .. } => stripe.shards.len() <= STRIPE_SHARDS_MAX,
-        StoredItem::Block(_) => true,
+        StoredItem::Block { .. } => true,
     }
 }
 
@@ -141,7 +152,11 @@ fn bounded_records(records: &[Signed<NodeRecord>]) -> bool {
 #[must_use]
 pub(crate) fn answer_size_max(request: &Request) -> (usize, usize) {
     let header_size_max = match request {
-        Request::Records { .. } | Request::Describe(_) => WIRE_HEADER_SIZE_MAX,
+        Request::Records { .. }
+        | Request::Describe(_)
+        | Request::Summarise(_)
+        | Request::Parts { .. }
+        | Request::Releases(_) => WIRE_HEADER_SIZE_MAX,
         _ => PLAIN_HEADER_SIZE_MAX,
     };
     let payload_size_max = match request {

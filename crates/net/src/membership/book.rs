@@ -161,6 +161,7 @@ pub(crate) mod tests {
             state: NodeState::Active,
             domain: FailureDomain::alone("host"),
             capacity: 1,
+            grace_s: 14_400,
             software: "test".into(),
         };
         change(&mut record);

@@ -7,11 +7,14 @@ pub(crate) mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use datamesh_core::id::NodeId;
-use datamesh_core::limits::{NODE_ADDRESSES_MAX, NODE_RECORD_AHEAD_MS_MAX, NODE_TEXT_SIZE_MAX};
+use datamesh_core::limits::{
+    NODE_ADDRESSES_MAX, NODE_GRACE_S_MAX, NODE_RECORD_AHEAD_MS_MAX, NODE_TEXT_SIZE_MAX,
+};
 use datamesh_core::sign::Signed;
+use datamesh_core::time::Timestamp;
 use datamesh_core::topology::{NodeRecord, NodeState, Topology};
 use datamesh_core::wire::Response;
 use libp2p::Multiaddr;
@@ -29,6 +32,11 @@ use crate::settings::NodeOffer;
 pub(crate) const NEWS_WAITING_MAX: usize = 256;
 /// Addresses of the data plane in this node's record.
 const DATA_ADDRESSES_MAX: usize = 4;
+/// How often a node says within its grace that it is there: some of that may be lost.
+const BEATS_PER_GRACE: u32 = 4;
+const BEAT_MIN: Duration = Duration::from_millis(250);
+/// The longest pause between: what a mesh of thousands gossips for it is then a few records a second.
+const BEAT_MAX: Duration = Duration::from_secs(60 * 60);
 /// Signatures that are verified before other tasks get their turn.
 const VERIFIED_AT_ONCE: usize = 16;
 
@@ -191,19 +199,37 @@ impl Membership {
             for record in changed {
                 topology.learn(record.unverified().clone());
             }
-            if topology.len() == book.len() {
-                return;
+            if topology.len() > book.len() {
+                // The book has forgotten nodes that left.
+                let forgotten = topology.records().filter(|record| book.record(&record.node).is_none());
+                let forgotten: Vec<NodeId> = forgotten.map(|record| record.node).collect();
+                forgotten.iter().for_each(|node| topology.forget(node));
             }
-            // The book has forgotten nodes that left.
-            let forgotten: Vec<NodeId> = topology
-                .records()
-                .filter(|record| record.state == NodeState::Gone && book.record(&record.node).is_none())
-                .map(|record| record.node)
-                .collect();
-            for node in forgotten {
-                topology.forget(&node);
-            }
+            topology.judge(self.own_node().as_ref(), Timestamp::from_ms(now_ms()));
         });
+    }
+
+    /// Finds out which nodes have been silent for longer than they may.
+    pub(crate) fn judge(&self) {
+        self.topology.send_if_modified(|topology| {
+            let (own, now) = (self.own_node(), Timestamp::from_ms(now_ms()));
+            let mut judged = Topology::clone(topology);
+            let changed = judged.judge(own.as_ref(), now);
+            if changed {
+                *topology = Arc::new(judged);
+            }
+            changed
+        });
+    }
+
+    fn own_node(&self) -> Option<NodeId> {
+        self.own.as_ref().map(|own| own.identity.node())
+    }
+
+    /// How often this participant says that it is there, if it is a node.
+    pub(crate) fn beat(&self) -> Duration {
+        let beat = self.own.as_ref().map(|own| own.offer.grace / BEATS_PER_GRACE);
+        beat.map_or(BEAT_MAX, |beat| beat.clamp(BEAT_MIN, BEAT_MAX))
     }
 
     /// Forgets nodes that left long ago.
@@ -217,6 +243,11 @@ impl Membership {
     /// Changes the state in this node's own record; `None` for a client, which has none.
     pub(crate) fn set_state(&self, state: NodeState) -> Option<Signed<NodeRecord>> {
         self.restate(|standing| standing.state = state)
+    }
+
+    /// Says anew that this node is there; `None` for a client, which has no record.
+    pub(crate) fn renew(&self) -> Option<Signed<NodeRecord>> {
+        self.restate(|_| ())
     }
 
     /// Changes the addresses in this node's own record; `None` for a client, which has none.
@@ -258,6 +289,7 @@ impl Own {
             state: standing.state,
             domain: self.offer.domain.clone(),
             capacity: self.offer.capacity,
+            grace_s: u32::try_from(self.offer.grace.as_secs()).unwrap_or(u32::MAX).min(NODE_GRACE_S_MAX),
             software: self.offer.software.clone(),
         }
     }

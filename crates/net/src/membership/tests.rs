@@ -71,6 +71,7 @@ async fn the_own_record_is_newer_than_any_that_others_know() {
         role: datamesh_core::topology::Role::Storage,
         domain: datamesh_core::topology::FailureDomain::alone("a"),
         capacity: 1,
+        grace: std::time::Duration::from_secs(14_400),
         software: "test".into(),
     };
     let ahead = now_ms() + NODE_RECORD_AHEAD_MS_MAX / 2;
@@ -82,6 +83,7 @@ async fn the_own_record_is_newer_than_any_that_others_know() {
         state: NodeState::Gone,
         domain: offer.domain.clone(),
         capacity: 1,
+        grace_s: 14_400,
         software: "before".into(),
     };
     let before = Signed::sign(before, identity.signing_key());

@@ -42,6 +42,9 @@ const PAUSE_PER_NODE: Duration = Duration::from_millis(40);
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
 const SAVE_PAUSE_PER_NODE: Duration = Duration::from_millis(1);
 
+/// How often it is looked who has been silent for too long.
+const JUDGE_EVERY: Duration = Duration::from_secs(1);
+
 /// What the swarm tells the upkeep.
 pub(crate) enum Notice {
     /// A connection to this node was opened from here.
@@ -92,6 +95,8 @@ struct Rounds {
     pause: Duration,
     next_reconciliation: Instant,
     next_save: Instant,
+    next_beat: Instant,
+    next_judgement: Instant,
 }
 
 impl Upkeep {
@@ -105,6 +110,8 @@ impl Upkeep {
             pause: PAUSE_FIRST,
             next_reconciliation: now + PAUSE_FIRST,
             next_save: now,
+            next_beat: now + random::around(self.membership.beat()),
+            next_judgement: now + JUDGE_EVERY,
         };
         let mut unsaved = self.membership.watch();
         self.route(&self.membership.records()).await;
@@ -119,6 +126,11 @@ impl Upkeep {
                     self.reconciled(done, &mut rounds).await;
                 }
                 () = sleep_until(rounds.next_reconciliation) => self.reconcile_next(&mut rounds),
+                () = sleep_until(rounds.next_beat) => self.beat(&mut rounds).await,
+                () = sleep_until(rounds.next_judgement) => {
+                    self.membership.judge();
+                    rounds.next_judgement = Instant::now() + JUDGE_EVERY;
+                }
                 Ok(()) = changed_after(&mut unsaved, rounds.next_save) => self.save(&mut rounds).await,
             }
         }
@@ -256,6 +268,14 @@ impl Upkeep {
                 self.joining.send_modify(|joining| joining.failed(node.to_string(), error.to_string()));
             }
         }
+    }
+
+    /// Says that this participant is there, if it is a node.
+    async fn beat(&self, rounds: &mut Rounds) {
+        if let Some(record) = self.membership.renew() {
+            self.gossip(&[record]).await;
+        }
+        rounds.next_beat = Instant::now() + random::around(self.membership.beat());
     }
 
     /// Reconciles with a node drawn at random, so that what gossip missed is found by someone soon.

@@ -94,6 +94,7 @@ pub(crate) fn offer(host: &str) -> NodeOffer {
         role: Role::Storage,
         domain: FailureDomain::alone(host),
         capacity: 1 << 30,
+        grace: Duration::from_secs(4 * 60 * 60),
         software: "test".into(),
     }
 }

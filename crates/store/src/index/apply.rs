@@ -46,6 +46,9 @@ fn keep(
     // A release is final, wherever it stands: compaction may have moved this lease behind it.
     if tables.release(&lease.put)?.is_none() {
         tables.put_lease(&lease, record_row(place, frame))?;
+        if let Some(part) = keeping.item.part() {
+            tables.put_part(&part)?;
+        }
     }
     Ok(())
 }

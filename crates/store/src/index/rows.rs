@@ -1,13 +1,18 @@
 //! The index's keys as bytes: what they are made of and how they sort.
 
-use datamesh_core::id::{BlockId, ItemId, OwnerId, ShardId};
+use datamesh_core::id::{BlockId, ItemId, OwnerId, PlacementGroup, ShardId, StripeId};
 use datamesh_core::lease::{Lease, LeaseTag, Subject};
+use datamesh_core::summary::{Part, PartId};
 use datamesh_core::time::Epoch;
 
 /// An item: its kind and its hash.
 pub(crate) type ItemKey = [u8; 33];
 /// A put: its owner and its tag.
 pub(crate) type PutKey = [u8; 48];
+/// An item as a part of a stripe or as a replica of a block: the stripe's id or the block's, and the item.
+pub(crate) type PartKey = [u8; 65];
+/// A part's place in its stripe, and k and m.
+pub(crate) type PartTuple = (u8, u8, u8);
 /// A lease, in the order of one of the three tables that have it.
 pub(crate) type LeaseKey = [u8; 121];
 
@@ -40,6 +45,38 @@ pub(crate) fn key_of_put(owner: &OwnerId, tag: &LeaseTag) -> PutKey {
     key
 }
 
+/// The key of a part: parts are sorted by stripe or block, so that those of a group lie together.
+pub(crate) fn key_of_part(part: &PartId) -> PartKey {
+    part_key(part.subject.hash(), &key_of_item(&part.item))
+}
+
+/// What a part's key and its row say. `None` if no part has this row.
+pub(crate) fn part_of_row(key: &PartKey, (index, data, parity): PartTuple) -> Option<Part> {
+    let item = item_of_key(&part(key, 32));
+    let hash = part(key, 0);
+    let subject = match item {
+        ItemId::Shard(_) => Subject::Stripe(StripeId::from_bytes(hash)),
+        ItemId::Block(_) => Subject::Block(BlockId::from_bytes(hash)),
+    };
+    Some(Part { subject, item, index, redundancy: (data, parity).try_into().ok()? })
+}
+
+fn part_key(subject: &[u8; 32], item: &ItemKey) -> PartKey {
+    let mut key = [0; 65];
+    key[..32].copy_from_slice(subject);
+    key[32..].copy_from_slice(item);
+    key
+}
+
+/// The least and the greatest key of a group's parts.
+pub(crate) fn keys_of_group(group: PlacementGroup) -> (PartKey, PartKey) {
+    let (mut first, mut last) = ([0; 65], [255; 65]);
+    let prefix = group.hash_prefixes();
+    first[..2].copy_from_slice(&prefix.start().to_be_bytes());
+    last[..2].copy_from_slice(&prefix.end().to_be_bytes());
+    (first, last)
+}
+
 /// A lease of an item. Two leases are one when all of this is equal; a lease prolonged is a second lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LeaseRow {
@@ -52,16 +89,22 @@ pub(crate) struct LeaseRow {
 
 impl LeaseRow {
     pub(crate) fn of(item: &ItemId, lease: &Lease) -> Self {
-        let subject = match lease.subject {
-            Subject::Stripe(stripe) => *stripe.as_bytes(),
-            Subject::Block(block) => *block.as_bytes(),
-        };
         Self {
             item: key_of_item(item),
-            subject,
+            subject: *lease.subject.hash(),
             until: lease.until,
             put: key_of_put(&lease.owner, &lease.tag),
         }
+    }
+
+    /// The part that it is a lease of.
+    pub(crate) fn part_key(&self) -> PartKey {
+        part_key(&self.subject, &self.item)
+    }
+
+    /// The group that the part belongs to.
+    pub(crate) const fn group(&self) -> PlacementGroup {
+        PlacementGroup::of_hash(&self.subject)
     }
 
     /// Sorted by item, then stripe.

@@ -1,15 +1,17 @@
 //! The index while it is being changed: what each record of a segment does to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use datamesh_core::id::PlacementGroup;
+use datamesh_core::summary::Part;
 use datamesh_core::time::Epoch;
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::index::rows::{ItemKey, LeaseKey, LeaseRow, PutKey, keys_from};
+use crate::index::rows::{ItemKey, LeaseKey, LeaseRow, PartKey, PartTuple, PutKey, key_of_part, keys_from};
 use crate::index::{
-    APPLIED_OFFSET, APPLIED_SEGMENT, ENDS, ITEMS, IndexResult, ItemRow, LAPSES, LEASES, META, PUTS, RELEASES,
-    RecordRow, SEGMENTS, SegmentUsage, UNSWEPT,
+    APPLIED_OFFSET, APPLIED_SEGMENT, ENDS, ITEMS, IndexResult, ItemRow, LAPSES, LEASES, META, PARTS, PUTS,
+    RELEASES, RecordRow, SEGMENTS, SegmentUsage, UNSWEPT,
 };
 use crate::segment::{ALIGNMENT, Lapse, Place};
 
@@ -33,6 +35,7 @@ pub(crate) struct Ended {
 pub(crate) struct Tables<'a> {
     items: Table<'a, &'static ItemKey, ItemTuple>,
     leases: Table<'a, &'static LeaseKey, RecordTuple>,
+    parts: Table<'a, &'static PartKey, PartTuple>,
     puts: Table<'a, &'static LeaseKey, ()>,
     ends: Table<'a, &'static LeaseKey, ()>,
     releases: Table<'a, &'static PutKey, RecordTuple>,
@@ -41,6 +44,8 @@ pub(crate) struct Tables<'a> {
     meta: Table<'a, &'static str, u64>,
     /// Segments whose usage has changed, as it is now; `None` where the segment is gone.
     usage: BTreeMap<u64, Option<SegmentUsage>>,
+    /// Groups whose parts have changed.
+    groups: BTreeSet<PlacementGroup>,
 }
 
 /// [`ItemRow`] as redb keeps it.
@@ -53,6 +58,7 @@ impl<'a> Tables<'a> {
         Ok(Self {
             items: transaction.open_table(ITEMS)?,
             leases: transaction.open_table(LEASES)?,
+            parts: transaction.open_table(PARTS)?,
             puts: transaction.open_table(PUTS)?,
             ends: transaction.open_table(ENDS)?,
             releases: transaction.open_table(RELEASES)?,
@@ -60,6 +66,7 @@ impl<'a> Tables<'a> {
             segments: transaction.open_table(SEGMENTS)?,
             meta: transaction.open_table(META)?,
             usage: BTreeMap::new(),
+            groups: BTreeSet::new(),
         })
     }
 
@@ -133,11 +140,26 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
+    /// Notes what an item is a part of, which a lease of it says.
+    pub(crate) fn put_part(&mut self, part: &Part) -> IndexResult<()> {
+        let key = key_of_part(&part.id());
+        if self.parts.get(&key)?.is_none() {
+            let (data, parity) = part.redundancy.into();
+            self.parts.insert(&key, (part.index, data, parity))?;
+            self.groups.insert(part.subject.group());
+        }
+        Ok(())
+    }
+
     pub(crate) fn drop_lease(&mut self, lease: &LeaseRow) -> IndexResult<()> {
         self.puts.remove(&lease.by_put())?;
         self.ends.remove(&lease.by_end())?;
         let old = self.leases.remove(&lease.by_item())?.map(|row| RecordRow::from(row.value()));
-        old.map_or(Ok(()), |old| self.add_live(old.place.segment, -old.weight()))
+        let Some(old) = old else { return Ok(()) };
+        if self.lease_of_same(lease)?.is_none() && self.parts.remove(&lease.part_key())?.is_some() {
+            self.groups.insert(lease.group());
+        }
+        self.add_live(old.place.segment, -old.weight())
     }
 
     /// Drops an item and every lease of it: its bytes are lost.
@@ -359,7 +381,8 @@ impl<'a> Tables<'a> {
         self.write_usage()?;
         self.drop_idle_lapses()?;
         self.write_usage()?;
-        Ok(Changed { segments: self.usage, item_count: redb::ReadableTableMetadata::len(&self.items)? })
+        let item_count = redb::ReadableTableMetadata::len(&self.items)?;
+        Ok(Changed { segments: self.usage, groups: self.groups, item_count })
     }
 }
 
@@ -367,6 +390,7 @@ impl<'a> Tables<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Changed {
     pub(crate) segments: BTreeMap<u64, Option<SegmentUsage>>,
+    pub(crate) groups: BTreeSet<PlacementGroup>,
     pub(crate) item_count: u64,
 }
 

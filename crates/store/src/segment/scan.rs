@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::disk::DiskFile;
-use crate::segment::{ALIGNMENT, FRAME_SIZE, Frame, Keeping, Kind, Place, Record, StoreKey};
+use crate::segment::{ALIGNMENT, FRAME_SIZE, Frame, Kind, Place, Record, StoreKey};
 
 /// Bytes read at once: frame and header of most records.
 const WINDOW_SIZE: usize = 4096;
@@ -119,11 +119,11 @@ impl Iterator for Scan<'_> {
 ///
 /// # Errors
 /// When the disk says so.
-pub(crate) fn read_header(
+pub(crate) fn read_record(
     file: &dyn DiskFile,
     key: &StoreKey,
     place: Place,
-) -> io::Result<Option<(Frame, Option<Keeping>)>> {
+) -> io::Result<Option<(Frame, Option<Record>)>> {
     let mut bytes = [0; FRAME_SIZE];
     file.read_exact_at(&mut bytes, place.offset)?;
     let Some(frame) = Frame::decode(&bytes, key, place) else {
@@ -131,12 +131,6 @@ pub(crate) fn read_header(
     };
     let mut header = vec![0; frame.header_len()];
     file.read_exact_at(&mut header, place.offset + u64::try_from(FRAME_SIZE).expect("a small number"))?;
-    if !frame.vouches_for(key, &header) {
-        return Ok(Some((frame, None)));
-    }
-    let keeping = match Record::decode(frame.kind, &header) {
-        Some(Record::Item(keeping) | Record::Lease(keeping)) => Some(keeping),
-        _ => None,
-    };
-    Ok(Some((frame, keeping)))
+    let sound = frame.vouches_for(key, &header);
+    Ok(Some((frame, if sound { Record::decode(frame.kind, &header) } else { None })))
 }

@@ -1,5 +1,7 @@
 //! What a group of commands comes to: the records to append and the index behind them, before anything is written.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use datamesh_core::id::ItemId;
 use datamesh_core::lease::{Lease, Release};
@@ -48,6 +50,7 @@ impl<'a> Plan<'a> {
             Command::Lease { item, lease, .. } => self.lease(item, lease),
             Command::Release { release, .. } => self.release(release),
             Command::Condemn { item } => self.condemn(item),
+            Command::Discard { items, .. } => self.discard(items),
             Command::Collect { .. } | Command::Close { .. } => Ok(Ok(0)),
         }
     }
@@ -146,6 +149,42 @@ impl<'a> Plan<'a> {
         }
         self.tables.forget(&key)?;
         Ok(Ok(0))
+    }
+
+    /// Forgets items and their records with them. An item of this very group stays: it is not written yet.
+    fn discard(&mut self, items: &[ItemId]) -> Result<Outcome, GroupError> {
+        let mut discarded = BTreeMap::new();
+        for item in items {
+            let key = key_of_item(item);
+            let Some(row) = self.tables.item(&key)? else { continue };
+            let leases = self.tables.leases_of(&key, ITEM_LEASES_MAX)?;
+            let places: Vec<Place> = leases.into_iter().map(|(_, place)| place).chain([row.place]).collect();
+            if places.iter().all(|place| !self.is_planned(*place)) {
+                discarded.insert(key, places);
+            }
+        }
+        if let Err(error) = self.make_all_void(discarded.values().flatten()) {
+            return Ok(Err(disk_error("mark as discarded", &error)));
+        }
+        for key in discarded.keys() {
+            self.tables.forget(key)?;
+        }
+        Ok(Ok(u64::try_from(discarded.len()).expect("a count fits 64 bits")))
+    }
+
+    /// Makes records void and syncs each file once.
+    fn make_all_void<'p>(&self, places: impl Iterator<Item = &'p Place>) -> std::io::Result<()> {
+        let mut files = BTreeMap::new();
+        for place in places {
+            let file = self.shared.file(place.segment)?;
+            make_void(&*file, &self.shared.key, *place)?;
+            files.insert(place.segment, file);
+        }
+        files.values().try_for_each(|file| file.sync_data())
+    }
+
+    fn is_planned(&self, place: Place) -> bool {
+        self.drafts.first().is_some_and(|(first, _)| place >= *first)
     }
 
     fn append_within(

@@ -46,7 +46,8 @@ pub(crate) fn bytes(seed: u64, size: usize) -> Bytes {
 
 /// A manifest block of these bytes.
 pub(crate) fn block(bytes: &[u8]) -> StoredItem {
-    StoredItem::Block(BlockId::of(bytes))
+    let redundancy = "1+2".parse().expect("a redundancy");
+    StoredItem::Block { block: BlockId::of(bytes), redundancy }
 }
 
 /// The first shard of a stripe that no other seed gives.
