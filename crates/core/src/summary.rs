@@ -107,6 +107,8 @@ pub struct Class {
     pub redundancy: Redundancy,
     /// Stripes or blocks of which there is a part.
     pub subject_count: u64,
+    /// Parts of them: as many, unless there are several of one.
+    pub part_count: u64,
     /// The sum of their hashes.
     pub subjects: u64,
     /// The sum of their hashes, each as many times as the part's place in the stripe says, counted from 1.
@@ -117,7 +119,7 @@ impl Class {
     /// The class of nothing.
     #[must_use]
     pub const fn empty(redundancy: Redundancy) -> Self {
-        Self { redundancy, subject_count: 0, subjects: 0, parts: 0 }
+        Self { redundancy, subject_count: 0, part_count: 0, subjects: 0, parts: 0 }
     }
 
     fn add(&mut self, part: &Part, first_of_subject: bool) {
@@ -126,6 +128,7 @@ impl Class {
             self.subject_count += 1;
             self.subjects = self.subjects.wrapping_add(hash);
         }
+        self.part_count += 1;
         self.parts = self.parts.wrapping_add(hash.wrapping_mul(u64::from(part.index) + 1));
     }
 

@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod get;
 pub mod health;
 pub mod journal;
+pub mod keep;
 pub mod pace;
 pub mod place;
 pub mod progress;

@@ -18,7 +18,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::place::Holders;
 use crate::progress::{Event, Observer};
-use crate::transfer::{Failure, GatherError, Transfer, TransferSettings};
+use crate::transfer::{Failure, GatherError, Located, Transfer, TransferSettings};
 use crate::walk::{Passed, Walk, WalkError};
 use crate::world::World;
 
@@ -71,10 +71,19 @@ pub enum RepairError {
 }
 
 /// What became of the missing parts of one stripe or block.
-#[derive(Clone, Copy, Default)]
-struct Outcome {
-    stored: u64,
-    unplaced: u64,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) stored: u64,
+    pub(crate) unplaced: u64,
+}
+
+/// What holders that can't be reached are taken to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreached {
+    /// Nothing: whoever asks wants the object whole without them, now.
+    HasNothing,
+    /// A part each: they may be back before their grace is over.
+    HasItsPart,
 }
 
 /// Restores an object to full redundancy: every stripe to k + m shards, every manifest block to m + 1 replicas, on nodes that
@@ -101,12 +110,12 @@ async fn repair_in(transfer: &Transfer, object: ObjectId) -> Result<Repaired, Re
     let redundancy = root.scheme.redundancy;
     let coder = Arc::new(Coder::new(redundancy));
     let (mut shards, mut replicas) = (Outcome::default(), Outcome::default());
-    replicas.add(repair_block(transfer, &passed, redundancy).await?);
+    replicas.add(repair_passed(transfer, &passed, redundancy).await?);
     while let Some(passed) = walk.next().await? {
-        replicas.add(repair_block(transfer, &passed, redundancy).await?);
+        replicas.add(repair_passed(transfer, &passed, redundancy).await?);
         if let Some((first, leaf)) = passed.leaf {
             let mut outcomes = stream::iter((first..).zip(leaf.stripes))
-                .map(|(index, stripe)| repair_stripe(transfer, Arc::clone(&coder), index, stripe))
+                .map(|(index, stripe)| repair_indexed(transfer, &coder, index, stripe))
                 .buffer_unordered(transfer.settings.stripes_in_flight);
             while let Some(outcome) = outcomes.try_next().await? {
                 shards.add(outcome);
@@ -122,27 +131,94 @@ async fn repair_in(transfer: &Transfer, object: ObjectId) -> Result<Repaired, Re
     })
 }
 
-async fn repair_stripe(
+async fn repair_indexed(
     transfer: &Transfer,
-    coder: Arc<Coder>,
+    coder: &Arc<Coder>,
     index: u64,
     stripe: Stripe,
 ) -> Result<Outcome, RepairError> {
-    let holders = transfer.stripe_holders(&stripe);
-    let located = transfer.locate(&stripe, holders).await;
+    let repaired = repair_stripe(transfer, coder, &stripe, Unreached::HasNothing).await;
     transfer.observe(Event::Advanced { bytes: u64::from(stripe.sealed_size) });
-    let missing: Vec<usize> = located.placement().missing().collect();
+    repaired.map_err(|error| match error {
+        StripeError::TooFewShards(source) => RepairError::TooFewShards { index, source },
+        StripeError::Rebuild(source) => RepairError::Rebuild { index, source },
+        StripeError::NoLease { item } => RepairError::NoLease { item },
+    })
+}
+
+async fn repair_passed(
+    transfer: &Transfer,
+    passed: &Passed,
+    redundancy: Redundancy,
+) -> Result<Outcome, RepairError> {
+    let (block, bytes) = (passed.block, passed.bytes.clone());
+    let repaired =
+        repair_block(transfer, block, redundancy.of_manifest(), Unreached::HasNothing, async || Ok(bytes))
+            .await;
+    repaired.map_err(|error| match error {
+        StripeError::NoLease { item } => RepairError::NoLease { item },
+        other => unreachable!("a block that is there is not rebuilt: {other}"),
+    })
+}
+
+/// Why a stripe or a block can't be made whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StripeError {
+    #[error(transparent)]
+    TooFewShards(#[from] GatherError),
+    #[error(transparent)]
+    Rebuild(#[from] DecodeError),
+    #[error("{item}: no lease to store it under elsewhere")]
+    NoLease { item: ItemId },
+}
+
+/// The parts that nobody has, short of those that unreached holders are taken to have: likeliest the ones of their own rank.
+fn missing_parts(
+    transfer: &Transfer,
+    located: &Located,
+    holders: Holders<'_>,
+    unreached: Unreached,
+) -> Vec<usize> {
+    let mut missing: Vec<usize> = located.placement().missing().collect();
+    if unreached == Unreached::HasItsPart {
+        let silent = |(_, node): &(usize, NodeId)| transfer.avoids(node);
+        let ranks: Vec<usize> = holders.intended().enumerate().filter(silent).map(|(rank, _)| rank).collect();
+        for rank in ranks {
+            let at = missing.iter().position(|index| *index == rank).or(missing.len().checked_sub(1));
+            at.map(|at| missing.remove(at));
+        }
+    }
+    missing
+}
+
+/// Whether some node could take another part.
+fn has_room(transfer: &Transfer, located: &Located, holders: Holders<'_>) -> bool {
+    let holding: BTreeSet<&NodeId> = located.holders.iter().flatten().collect();
+    holders.order().any(|node| !holding.contains(&node) && !transfer.avoids(&node))
+}
+
+/// Makes the missing shards of a stripe again and stores them where none of its shards is.
+pub(crate) async fn repair_stripe(
+    transfer: &Transfer,
+    coder: &Arc<Coder>,
+    stripe: &Stripe,
+    unreached: Unreached,
+) -> Result<Outcome, StripeError> {
+    let holders = transfer.stripe_holders(stripe);
+    let located = transfer.locate(stripe, holders).await;
+    let missing = missing_parts(transfer, &located, holders, unreached);
     if missing.is_empty() {
         return Ok(Outcome::default());
     }
+    if !has_room(transfer, &located, holders) {
+        return Ok(Outcome { stored: 0, unplaced: count(missing.len()) });
+    }
     // As much as all shards of the stripe: those that are there, and those that are made again from them.
     let _share = transfer.memory(stripe.shard_size() * stripe.redundancy.shard_count()).await;
-    let gathered = transfer.gather(&stripe).await;
-    let shards = gathered.map_err(|source| RepairError::TooFewShards { index, source })?;
-    let (wanted, of) = (missing.clone(), stripe.clone());
+    let shards = transfer.gather(stripe).await?;
+    let (wanted, of, coder) = (missing.clone(), stripe.clone(), Arc::clone(coder));
     let rebuild = move || coder.rebuild(&of, &shards, &wanted);
-    let rebuilt = transfer.world.compute.output(rebuild).await;
-    let rebuilt = rebuilt.map_err(|source| RepairError::Rebuild { index, source })?;
+    let rebuilt = transfer.world.compute.output(rebuild).await?;
 
     let held = located.holders.iter().enumerate();
     let held: Vec<(ItemId, NodeId)> = held
@@ -156,22 +232,27 @@ async fn repair_stripe(
     store_elsewhere(transfer, items.collect(), &held, holders).await
 }
 
-async fn repair_block(
+/// Stores replicas of a block where there is none, until there are as many as its redundancy says.
+pub(crate) async fn repair_block(
     transfer: &Transfer,
-    passed: &Passed,
+    block: BlockId,
     redundancy: Redundancy,
-) -> Result<Outcome, RepairError> {
-    let block: BlockId = passed.block;
+    unreached: Unreached,
+    bytes: impl AsyncFnOnce() -> Result<Bytes, GatherError>,
+) -> Result<Outcome, StripeError> {
     let holders = transfer.block_holders(&block, redundancy);
     let located = transfer.locate_block(block, holders).await;
     let held: Vec<(ItemId, NodeId)> =
         located.holders[0].iter().map(|node| (ItemId::Block(block), *node)).collect();
-    let missing_count = located.placement().missing().count();
+    let missing_count = missing_parts(transfer, &located, holders, unreached).len();
     if missing_count == 0 {
         return Ok(Outcome::default());
     }
-    let item = StoredItem::Block { block, redundancy: redundancy.of_manifest() };
-    let items = vec![(item, passed.bytes.clone()); missing_count];
+    if !has_room(transfer, &located, holders) {
+        return Ok(Outcome { stored: 0, unplaced: count(missing_count) });
+    }
+    let item = StoredItem::Block { block, redundancy };
+    let items = vec![(item, bytes().await?); missing_count];
     store_elsewhere(transfer, items, &held, holders).await
 }
 
@@ -181,11 +262,11 @@ async fn store_elsewhere(
     items: Vec<(StoredItem, Bytes)>,
     held: &[(ItemId, NodeId)],
     holders: Holders<'_>,
-) -> Result<Outcome, RepairError> {
+) -> Result<Outcome, StripeError> {
     let leases = leases(transfer, held, items[0].0.subject()).await;
     if leases.is_empty() {
         let item = items[0].0.id().expect("an item to repair is one of its stripe");
-        return Err(RepairError::NoLease { item });
+        return Err(StripeError::NoLease { item });
     }
     let mut holding: BTreeSet<NodeId> = held.iter().map(|(_, node)| *node).collect();
     let (mut missing, mut stored) = (items, Vec::new());
@@ -212,7 +293,6 @@ async fn store_elsewhere(
         }
         transfer.observe(Event::Repaired { node: *node });
     }
-    let count = |parts: usize| u64::try_from(parts).unwrap_or(u64::MAX);
     Ok(Outcome { stored: count(stored.len()), unplaced: count(missing.len()) })
 }
 
@@ -255,8 +335,12 @@ async fn add_lease(transfer: &Transfer, node: NodeId, item: &StoredItem, lease: 
     }
 }
 
+fn count(parts: usize) -> u64 {
+    u64::try_from(parts).unwrap_or(u64::MAX)
+}
+
 impl Outcome {
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.stored += other.stored;
         self.unplaced += other.unplaced;
     }

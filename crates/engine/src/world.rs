@@ -214,11 +214,12 @@ pub trait Items: Send + Sync {
     /// [`ItemsError`] when they can't be read.
     fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>>;
 
-    /// Forgets items whatever leases they have, durably, and says how many were held: others hold them in this node's stead.
+    /// Forgets parts whatever leases they have, durably, and says how many that were: others hold them in this node's stead.
+    /// An item that is a part of something else too is kept.
     ///
     /// # Errors
     /// [`ItemsError`] when that could not be made durable.
-    fn discard(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<u64, ItemsError>>;
+    fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>>;
 
     /// Keeps an item that is held already under one more lease, durably, and says whether it is held. The caller has
     /// checked that the lease is valid for it.

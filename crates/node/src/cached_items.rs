@@ -93,8 +93,8 @@ impl Items for CachedItems {
         self.items.releases(puts)
     }
 
-    fn discard(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
-        self.items.discard(items)
+    fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+        self.items.discard(parts)
     }
 
     fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>> {

@@ -76,8 +76,8 @@ impl<I: Items> Items for Discarding<I> {
         self.0.releases(puts)
     }
 
-    fn discard(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
-        self.0.discard(items)
+    fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+        self.0.discard(parts)
     }
 
     fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>> {

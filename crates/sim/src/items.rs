@@ -49,6 +49,14 @@ impl MemoryItems {
         self.state().items.keys().copied().collect()
     }
 
+    /// All that is held, as parts of stripes and replicas of blocks.
+    #[must_use]
+    pub fn all_parts(&self) -> Vec<Part> {
+        let state = self.state();
+        let stored = state.items.values().flat_map(|held| held.parts.values());
+        stored.filter_map(|(item, _)| item.part()).collect()
+    }
+
     /// Turns a bit of an item that is held, as a disk may. Says whether it is held.
     pub fn rot(&self, item: ItemId) -> bool {
         let mut state = self.state();
@@ -162,14 +170,20 @@ impl State {
         parts.filter(|part| part.subject.group() == group).map(|part| (part.id(), part)).collect()
     }
 
-    fn summary(&self, group: PlacementGroup) -> Summary {
-        let mut summary = Summary::empty(group);
+    /// The summary of every group of which something is held.
+    fn summaries(&self) -> BTreeMap<PlacementGroup, Summary> {
+        let stored = self.items.values().flat_map(|held| held.parts.values());
+        let parts: BTreeMap<PartId, Part> =
+            stored.filter_map(|(item, _)| item.part()).map(|part| (part.id(), part)).collect();
+        let mut summaries = BTreeMap::new();
         let mut last = None;
-        for part in self.parts(group).values() {
+        for part in parts.values() {
+            let group = part.subject.group();
+            let summary = summaries.entry(group).or_insert_with(|| Summary::empty(group));
             summary.add(part, last.replace(part.subject) != Some(part.subject));
         }
-        summary.shorten();
-        summary
+        summaries.values_mut().for_each(Summary::shorten);
+        summaries
     }
 }
 
@@ -208,8 +222,9 @@ impl Items for MemoryItems {
     }
 
     fn summarise(&self, groups: Vec<PlacementGroup>) -> BoxFuture<'_, Result<Vec<Summary>, ItemsError>> {
-        let state = self.state();
-        ready(Ok(groups.into_iter().map(|group| state.summary(group)).collect())).boxed()
+        let mut known = self.state().summaries();
+        let summary = |group| known.remove(&group).unwrap_or_else(|| Summary::empty(group));
+        ready(Ok(groups.into_iter().map(summary).collect())).boxed()
     }
 
     fn parts(
@@ -228,8 +243,13 @@ impl Items for MemoryItems {
         ready(Ok(puts.iter().filter_map(|put| state.released.get(put)).cloned().collect())).boxed()
     }
 
-    fn discard(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
-        let count = items.into_iter().filter(|item| self.lose(*item)).count();
+    fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+        let mut state = self.state();
+        let discarded = parts.into_iter().filter(|part| {
+            let only = |held: &Held| held.parts.len() == 1 && held.parts.contains_key(&part.subject);
+            state.items.get(&part.item).is_some_and(only) && state.items.remove(&part.item).is_some()
+        });
+        let count = discarded.count();
         ready(Ok(u64::try_from(count).expect("counts fit 64 bits"))).boxed()
     }
 

@@ -142,7 +142,9 @@ fn the_disk_and_the_memory_tell_the_same_of_every_group() {
                     assert_eq!(ended, block_on(memory.release(release)), "seed {seed} turn {turn}");
                 }
                 1..=4 => {
-                    let asked: Vec<ItemId> = vec![id, ItemId::Block(BlockId::of(b"not held"))];
+                    let subject = item.subject();
+                    let absent = PartId { subject, item: ItemId::Block(BlockId::of(b"not held")) };
+                    let asked = vec![PartId { subject, item: id }, absent];
                     let discarded = block_on(store.discard(asked.clone())).expect("writable");
                     assert_eq!(Ok(discarded), block_on(memory.discard(asked)), "seed {seed} turn {turn}");
                     discarded_count += discarded;

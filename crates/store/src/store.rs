@@ -267,8 +267,8 @@ impl Items for Store {
         self.readers().run(move || read::releases(&shared, &puts)).boxed()
     }
 
-    fn discard(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
-        self.ask(|reply| Command::Discard { items, reply }).boxed()
+    fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+        self.ask(|reply| Command::Discard { parts, reply }).boxed()
     }
 
     fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>> {

@@ -18,6 +18,7 @@ use datamesh_core::id::ItemId;
 use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::receipt::KeptItem;
 use datamesh_core::sign::Signed;
+use datamesh_core::summary::PartId;
 use datamesh_core::time::Epoch;
 use datamesh_core::wire::StoredItem;
 use datamesh_engine::world::{Group, ItemsError};
@@ -71,8 +72,8 @@ pub(crate) enum Command {
     Release { release: Signed<Release>, reply: Reply },
     /// Look at an item again that a reader found rotten, and forget it if it is.
     Condemn { item: ItemId },
-    /// Forget items that others hold.
-    Discard { items: Vec<ItemId>, reply: Reply },
+    /// Forget parts that others hold.
+    Discard { parts: Vec<PartId>, reply: Reply },
     /// End expired leases and give their space back.
     Collect { now: Epoch, reply: oneshot::Sender<Result<Collected, ItemsError>> },
     /// Make a checkpoint and end.

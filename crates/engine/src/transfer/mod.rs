@@ -28,7 +28,7 @@ use self::receipt::Receipts;
 pub(crate) use self::reuse::Likelihood;
 use crate::place::{Holders, block_holders, stripe_holders};
 use crate::progress::{Event, Observer};
-use crate::ring::Ring;
+use crate::ring::{Order, Ring};
 use crate::traffic::{ByDirection, Direction, Flow, FlowSettings, Offence, Patience, Priority, Rate, Share};
 use crate::world::{CallError, World};
 
@@ -227,6 +227,11 @@ impl Transfer {
     #[must_use]
     pub fn block_holders(&self, block: &BlockId, redundancy: Redundancy) -> Holders<'_> {
         block_holders(&self.ring, block, redundancy)
+    }
+
+    /// All nodes in the order in which they hold a group.
+    pub(crate) fn group_order(&self, group: PlacementGroup) -> Order<'_> {
+        self.ring.order(group)
     }
 
     /// Who may hold a manifest block of whose redundancy nothing is known, the likeliest first.

@@ -7,6 +7,7 @@ use datamesh_core::id::ItemId;
 use datamesh_core::lease::{Lease, Release};
 use datamesh_core::limits::ITEM_LEASES_MAX;
 use datamesh_core::sign::Signed;
+use datamesh_core::summary::PartId;
 use datamesh_core::wire::StoredItem;
 use datamesh_engine::world::ItemsError;
 
@@ -50,7 +51,7 @@ impl<'a> Plan<'a> {
             Command::Lease { item, lease, .. } => self.lease(item, lease),
             Command::Release { release, .. } => self.release(release),
             Command::Condemn { item } => self.condemn(item),
-            Command::Discard { items, .. } => self.discard(items),
+            Command::Discard { parts, .. } => self.discard(parts),
             Command::Collect { .. } | Command::Close { .. } => Ok(Ok(0)),
         }
     }
@@ -151,13 +152,18 @@ impl<'a> Plan<'a> {
         Ok(Ok(0))
     }
 
-    /// Forgets items and their records with them. An item of this very group stays: it is not written yet.
-    fn discard(&mut self, items: &[ItemId]) -> Result<Outcome, GroupError> {
+    /// Forgets items and their records with them. What is kept as something else too stays; and so does an item of this very
+    /// group, which is not written yet.
+    fn discard(&mut self, parts: &[PartId]) -> Result<Outcome, GroupError> {
         let mut discarded = BTreeMap::new();
-        for item in items {
-            let key = key_of_item(item);
+        for part in parts {
+            let key = key_of_item(&part.item);
             let Some(row) = self.tables.item(&key)? else { continue };
             let leases = self.tables.leases_of(&key, ITEM_LEASES_MAX)?;
+            let as_this = |(lease, _): &(LeaseRow, Place)| lease.subject == *part.subject.hash();
+            if !leases.iter().all(as_this) {
+                continue;
+            }
             let places: Vec<Place> = leases.into_iter().map(|(_, place)| place).chain([row.place]).collect();
             if places.iter().all(|place| !self.is_planned(*place)) {
                 discarded.insert(key, places);

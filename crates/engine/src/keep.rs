@@ -1,0 +1,144 @@
+//! Keeps whole what a node's placement groups hold, with the other holders and without any owner.
+//!
+//! The first holder of a group leads it. It compares what the holders say they hold, in brief while nothing differs; it finds
+//! the stripes and blocks that are short of parts, and makes the missing ones again, the most endangered first. A holder
+//! that was left for another by the ring hands its parts over. Nothing is dropped before another holder has said that it
+//! has it durably: write, verify, switch, release.
+
+mod compare;
+mod handover;
+mod mend;
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use datamesh_core::id::{NodeId, PlacementGroup};
+use datamesh_core::lease::Subject;
+
+use crate::progress::Observer;
+use crate::transfer::{Failure, Transfer, TransferSettings};
+use crate::world::{Items, ItemsError, World};
+
+/// Settling times until a repair is tried again that came to nothing.
+const POSTPONED_SETTLES: u32 = 10;
+
+/// How patiently and how much is kept whole at once.
+#[derive(Debug, Clone)]
+pub struct KeepSettings {
+    /// How bytes are moved.
+    pub transfer: TransferSettings,
+    /// How long something must be short of parts before it is repaired: what is being put just now is short too.
+    pub settle: Duration,
+}
+
+/// What one round found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Groups that this node leads.
+    pub group_count: u64,
+    /// Of these, the groups whose holders differ.
+    pub differing_count: u64,
+    /// Stripes and blocks that were short of parts.
+    pub short_count: u64,
+    /// Of these, those of which fewer parts are left than make the whole.
+    pub lost_count: u64,
+    /// Parts that were made again and stored.
+    pub repaired: u64,
+    /// Parts for which no node was left.
+    pub unplaced: u64,
+    /// Stripes and blocks whose repair failed.
+    pub failed: u64,
+    /// Parts that were given to the holders that they belong to.
+    pub handed_over: u64,
+    /// Parts that were dropped here because their holders have them.
+    pub discarded: u64,
+    /// Parts that belong elsewhere and are still here.
+    pub misplaced: u64,
+    /// Leases that were ended because their owner had released them while their holder was away.
+    pub released: u64,
+    /// The nodes that failed meanwhile.
+    pub failures: BTreeMap<NodeId, Failure>,
+}
+
+/// Keeps one node's groups whole, round by round.
+pub struct Keeper {
+    world: World,
+    own: NodeId,
+    items: Arc<dyn Items>,
+    settings: KeepSettings,
+    observer: Arc<dyn Observer>,
+    /// When what is short was first seen to be.
+    short_since: BTreeMap<Subject, Duration>,
+    /// How things stood in groups that differ, when there was nothing to be done about it.
+    looked_at: BTreeMap<PlacementGroup, Look>,
+}
+
+/// How a group stood: who was to hold it and what all of them said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look([u8; 32]);
+
+impl Keeper {
+    /// Of a node that keeps these items. `world.peers` must reach the node itself too.
+    #[must_use]
+    pub fn new(
+        world: World,
+        own: NodeId,
+        items: Arc<dyn Items>,
+        settings: KeepSettings,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self {
+            world,
+            own,
+            items,
+            settings,
+            observer,
+            short_since: BTreeMap::new(),
+            looked_at: BTreeMap::new(),
+        }
+    }
+
+    /// Looks at all groups of the node once and repairs what has been short for long enough. Does nothing while the node
+    /// seems to be cut off from all others.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the node's own items can't be read.
+    ///
+    /// # Cancel safety
+    /// What was repaired until it is dropped stays.
+    pub async fn round(&mut self) -> Result<Round, ItemsError> {
+        let settings = self.settings.transfer;
+        let transfer = Transfer::start(self.world.clone(), settings, Arc::clone(&self.observer)).await;
+        if transfer.topology().is_isolated() {
+            return Ok(Round::default());
+        }
+        let mut round = Round::default();
+        let summaries = self.items.summarise(PlacementGroup::all().collect()).await?;
+        // First what lies elsewhere than it belongs: that costs one move, and to make it again would cost k of them.
+        self.hand_over(&transfer, &summaries, &mut round).await?;
+        let differing = self.compare(&transfer, summaries, &mut round).await;
+        self.mend(&transfer, differing, &mut round).await;
+        round.failures = transfer.failures();
+        Ok(round)
+    }
+
+    /// Whether something has been short for long enough, once it has been noted that it is.
+    fn has_settled(&mut self, subject: Subject) -> bool {
+        let now = self.world.clock.elapsed();
+        let since = *self.short_since.entry(subject).or_insert(now);
+        now.saturating_sub(since) >= self.settings.settle
+    }
+
+    /// Notes that nothing can be done about what is short for a while.
+    fn postpone(&mut self, subject: Subject) {
+        let later = self.world.clock.elapsed() + self.settings.settle * POSTPONED_SETTLES;
+        self.short_since.insert(subject, later);
+    }
+
+    /// Forgets what is short no more.
+    fn keep_notes_of(&mut self, short: &BTreeSet<Subject>) {
+        self.short_since.retain(|subject, _| short.contains(subject));
+    }
+}
