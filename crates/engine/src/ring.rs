@@ -13,6 +13,7 @@
 mod assign;
 mod domains;
 mod points;
+pub mod workers;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
