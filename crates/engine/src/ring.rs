@@ -6,12 +6,14 @@
 //!   joins or leaves so takes or gives up single slots; were a group's holders the successive nodes of one walk, each of
 //!   them would shift by one, and every shard behind the change would move.
 //! - The bound holds for every number of ranks: a stripe uses as many of a group's holders as it has shards.
-//! - Holders of one group stand on distinct hosts while hosts last, and spread over sites and regions.
+//! - Holders of one group stand on distinct hosts while hosts last, are run by distinct operators while operators last
+//!   that are not full, and spread over sites and regions.
 //!
 //! Integers only, and nothing depends on the order in which members are given: all participants compute the same ring.
 
 mod assign;
 mod domains;
+mod operators;
 mod points;
 pub mod workers;
 
