@@ -65,6 +65,8 @@ pub const RING_POINTS_PER_NODE: u32 = 150;
 pub const RING_LOAD_FACTOR_PERCENT: u32 = 125;
 /// Holders per group that the ring balances; beyond them a group's order is the plain walk of the ring.
 pub const RING_BALANCED_RANKS: usize = 32;
+/// Most rings that a process keeps of the mesh as it was, beside the one of the mesh as it is.
+pub const RINGS_KEPT: usize = 4;
 /// Most batches that one set of workers shares.
 pub const WORKER_BATCHES_MAX: usize = 1 << 24;
 /// Most weight of the workers that share batches, together: so many workers of weight 1, or fewer heavier ones.
