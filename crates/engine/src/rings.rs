@@ -7,12 +7,15 @@ use datamesh_core::limits::RINGS_KEPT;
 use datamesh_core::topology::Topology;
 
 use crate::ring::Ring;
+use crate::ring::latency::LatencyMap;
 use crate::world::Compute;
 
 /// Rings by what they were built from. A ring of thousands of nodes takes a second to build, and megabytes; operations that
 /// run at once share one.
 #[derive(Debug, Default)]
 pub struct Rings {
+    /// What all of them are built with besides their topology.
+    latency: Option<Arc<LatencyMap>>,
     kept: Mutex<Kept>,
     /// Held by whoever builds. The lock above never is.
     building: tokio::sync::Mutex<()>,
@@ -28,6 +31,12 @@ struct Kept {
 }
 
 impl Rings {
+    /// Rings whose holders are near each other by a map that all participants of the mesh have agreed on.
+    #[must_use]
+    pub fn near(latency: Arc<LatencyMap>) -> Self {
+        Self { latency: Some(latency), ..Self::default() }
+    }
+
     /// The ring of a topology. Of those who ask at once for one that is not there, the first builds it and the others wait.
     ///
     /// # Cancel safety
@@ -42,11 +51,15 @@ impl Rings {
             return ring;
         }
         let digests = self.kept().digests();
-        let known = Arc::clone(topology);
+        let (known, latency) = (Arc::clone(topology), self.latency.clone());
         let (digest, built) = compute
             .output(move || {
                 let digest = known.placement_digest();
-                (digest, (!digests.contains(&digest)).then(|| Ring::of(&known)))
+                let build = || match latency {
+                    Some(latency) => Ring::of_near(&known, latency),
+                    None => Ring::of(&known),
+                };
+                (digest, (!digests.contains(&digest)).then(build))
             })
             .await;
         self.kept().note(topology, digest, built)

@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use datamesh_core::id::PlacementGroup;
 
 use crate::ring::domains::{Domains, OpenMembers, Spread, Uses};
+use crate::ring::latency::Distances;
 use crate::ring::points::{Points, slot_starts};
 use crate::ring::{Member, group_count, index, narrow};
 
@@ -24,6 +25,7 @@ pub(super) fn assign(
     members: &[Member],
     domains: &Domains,
     points: &Points,
+    distances: Option<&Distances<'_>>,
     rank_count: usize,
     load_factor_percent: u32,
 ) -> Vec<u32> {
@@ -33,6 +35,8 @@ pub(super) fn assign(
         members,
         domains,
         points,
+        distances,
+        first_holder: None,
         spread: Spread::new(domains),
         loads: Loads::none(members, load_factor_percent),
         open: OpenMembers::of(domains, 0..0),
@@ -67,6 +71,9 @@ struct Assignment<'a> {
     members: &'a [Member],
     domains: &'a Domains,
     points: &'a Points,
+    distances: Option<&'a Distances<'a>>,
+    /// Whom the other holders of the group are to be near.
+    first_holder: Option<usize>,
     spread: Spread<'a>,
     loads: Loads<'a>,
     open: OpenMembers,
@@ -89,6 +96,7 @@ impl Assignment<'_> {
         for &holder in holders {
             self.spread.take(index(holder));
         }
+        self.first_holder = holders.first().map(|holder| index(*holder));
         let member = self.walk(start);
         if self.loads.add(member) == Filled::JustNow {
             self.open.close(self.domains, member);
@@ -106,7 +114,7 @@ impl Assignment<'_> {
             (false, 0) => OPEN_CHOICES_MAX.min(open_count),
             (false, _) => OPEN_CHOICES_MAX.min(fresh_count),
         };
-        let merit_max = self.spread.uses_min(&self.open, fresh_count).map(Merit::Open);
+        let merit_max = self.spread.uses_min(&self.open, fresh_count).map(|uses| Merit::Open(uses, 0));
         self.walk_count += 1;
         let mut best: Option<(Merit, usize)> = None;
         for member in self.points.walk_from(self.points.first_from(start)) {
@@ -133,19 +141,28 @@ impl Assignment<'_> {
         best.map(|(_, member)| member).expect("ranks are no more than members, and each member has a point")
     }
 
+    /// 0 where distances make no difference.
+    fn distance_ms(&self, member: usize) -> u32 {
+        let site_of = |member| self.domains.site_of(member);
+        match (self.distances, self.first_holder) {
+            (Some(distances), Some(first)) => distances.between(site_of(first), site_of(member)),
+            _ => 0,
+        }
+    }
+
     fn merit(&self, member: usize) -> Merit {
         if self.loads.full(member) {
             return Merit::Full(self.loads.relative(member));
         }
-        Merit::Open(self.spread.uses(member))
+        Merit::Open(self.spread.uses(member), self.distance_ms(member))
     }
 }
 
 /// How well a candidate suits a slot; the lesser, the better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Merit {
-    /// It may take more, of a site, a region and an operator used this often.
-    Open(Uses),
+    /// It may take more, of a site, a region and an operator used this often, so many milliseconds from the first holder.
+    Open(Uses, u32),
     /// It is at its bound, and is taken only where every candidate is; the less loaded for its weight, the better.
     Full(RelativeLoad),
 }
