@@ -70,7 +70,7 @@ proptest! {
         }
         let by_node: BTreeMap<NodeId, &Member> = near.members().iter().map(|member| (member.node, member)).collect();
         let mut uneven_count = 0;
-        for group in PlacementGroup::all() {
+        for group in PlacementGroup::all().step_by(SAMPLED) {
             let holders: Vec<&Member> = near.order(group).take(6).map(|node| by_node[&node]).collect();
             let hosts: BTreeSet<&str> = holders.iter().map(|holder| holder.domain.host.as_str()).collect();
             prop_assert_eq!(hosts.len(), 6);
@@ -78,7 +78,7 @@ proptest! {
             uneven_count += u32::from(sites.len() < 6);
         }
         let plain = Ring::build(near.members().iter().cloned(), RingSettings::default());
-        prop_assert!(uneven_count <= uneven(&plain) + 16_384 / 20, "{} groups", uneven_count);
+        prop_assert!(uneven_count <= uneven(&plain) + 50, "{} groups", uneven_count);
     }
 
     #[test]
@@ -101,7 +101,10 @@ proptest! {
     }
 }
 
-/// Groups whose six holders do not stand in six sites.
+/// One group of so many is looked at, about a thousand in all.
+const SAMPLED: usize = 16;
+
+/// Sampled groups whose six holders do not stand in six sites.
 fn uneven(ring: &Ring) -> u32 {
     let by_node: BTreeMap<NodeId, &Member> =
         ring.members().iter().map(|member| (member.node, member)).collect();
@@ -109,7 +112,7 @@ fn uneven(ring: &Ring) -> u32 {
         let domains = ring.order(group).take(6).map(|node| by_node[&node].domain.clone());
         domains.map(|domain| (domain.region, domain.site)).collect()
     };
-    PlacementGroup::all().map(|group| u32::from(sites(group).len() < 6)).sum()
+    PlacementGroup::all().step_by(SAMPLED).map(|group| u32::from(sites(group).len() < 6)).sum()
 }
 
 /// Milliseconds from the first holder to the others of four, in the mean of all groups.
