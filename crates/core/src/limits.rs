@@ -65,6 +65,20 @@ pub const RING_POINTS_PER_NODE: u32 = 150;
 pub const RING_LOAD_FACTOR_PERCENT: u32 = 125;
 /// Holders per group that the ring balances; beyond them a group's order is the plain walk of the ring.
 pub const RING_BALANCED_RANKS: usize = 32;
+/// Most rings that a process keeps of the mesh as it was, beside the one of the mesh as it is.
+pub const RINGS_KEPT: usize = 4;
+/// Most pairs of places in a latency map.
+pub const LATENCY_PAIRS_MAX: usize = 16_384;
+/// The largest latency map, encoded, bytes.
+pub const LATENCY_MAP_SIZE_MAX: usize = 4 * MIB;
+/// The longest latency in a map, milliseconds.
+pub const LATENCY_MS_MAX: u32 = 60_000;
+/// Most batches that one set of workers shares.
+pub const WORKER_BATCHES_MAX: usize = 1 << 24;
+/// Most weight of the workers that share batches, together: so many workers of weight 1, or fewer heavier ones.
+pub const WORKERS_WEIGHT_MAX: u32 = 65_536;
+/// Longest id of a worker or a batch, bytes.
+pub const WORKER_TEXT_SIZE_MAX: usize = 256;
 
 /// The longest header of a wire message, bytes.
 pub const WIRE_HEADER_SIZE_MAX: usize = 256 * KIB;

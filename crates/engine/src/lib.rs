@@ -16,6 +16,7 @@ pub mod put;
 pub mod release;
 pub mod repair;
 pub mod ring;
+pub mod rings;
 mod source;
 pub mod survey;
 pub mod traffic;

@@ -6,16 +6,21 @@
 //!   joins or leaves so takes or gives up single slots; were a group's holders the successive nodes of one walk, each of
 //!   them would shift by one, and every shard behind the change would move.
 //! - The bound holds for every number of ranks: a stripe uses as many of a group's holders as it has shards.
-//! - Holders of one group stand on distinct hosts while hosts last, and spread over sites and regions.
+//! - Holders of one group stand on distinct hosts while hosts last, are run by distinct operators while operators last
+//!   that are not full, and spread over sites and regions.
 //!
 //! Integers only, and nothing depends on the order in which members are given: all participants compute the same ring.
 
 mod assign;
 mod domains;
+pub mod latency;
+mod operators;
 mod points;
+pub mod workers;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use datamesh_core::id::{NodeId, PlacementGroup};
 use datamesh_core::limits::{
@@ -25,6 +30,7 @@ use datamesh_core::topology::{FailureDomain, Topology};
 
 use crate::ring::assign::{assign, load_bound};
 use crate::ring::domains::{Domains, Spread};
+use crate::ring::latency::{Distances, LatencyMap};
 use crate::ring::points::{Points, plain_start};
 
 /// A node as the ring sees it.
@@ -82,6 +88,7 @@ impl Default for RingSettings {
 #[derive(Debug, Clone)]
 pub struct Ring {
     settings: RingSettings,
+    latency: Option<Arc<LatencyMap>>,
     /// In the order of ids, each id once.
     members: Vec<Member>,
     domains: Domains,
@@ -96,36 +103,75 @@ impl Ring {
     /// The ring of the nodes that take shards, weighted by capacity.
     #[must_use]
     pub fn of(topology: &Topology) -> Self {
+        Self::place(Self::members_of(topology), RingSettings::default(), None)
+    }
+
+    /// The ring of the nodes that take shards, whose holders are chosen as in [`Ring::build_near`].
+    #[must_use]
+    pub fn of_near(topology: &Topology, latency: Arc<LatencyMap>) -> Self {
+        Self::place(Self::members_of(topology), RingSettings::default(), Some(latency))
+    }
+
+    fn members_of(topology: &Topology) -> impl Iterator<Item = Member> {
         let member = |record: &datamesh_core::topology::NodeRecord| {
             let weight = NonZeroU64::new(record.capacity)?;
             Some(Member { node: record.node, weight, domain: record.domain.clone() })
         };
-        Self::build(topology.holders().filter_map(member), RingSettings::default())
+        topology.holders().filter_map(member)
     }
 
     /// The ring of these members; of members with one id, the last counts.
     #[must_use]
     pub fn build(members: impl IntoIterator<Item = Member>, settings: RingSettings) -> Self {
+        Self::place(members, settings, None)
+    }
+
+    /// The ring of these members, where of candidates that suit a slot equally well the one nearest to the group's first
+    /// holder is taken. All participants need the same map: [`LatencyMap::digest`] shows whether they have.
+    #[must_use]
+    pub fn build_near(
+        members: impl IntoIterator<Item = Member>,
+        settings: RingSettings,
+        latency: Arc<LatencyMap>,
+    ) -> Self {
+        Self::place(members, settings, Some(latency))
+    }
+
+    fn place(
+        members: impl IntoIterator<Item = Member>,
+        settings: RingSettings,
+        latency: Option<Arc<LatencyMap>>,
+    ) -> Self {
         let by_id: BTreeMap<NodeId, Member> =
             members.into_iter().map(|member| (member.node, member)).collect();
         let members: Vec<Member> = by_id.into_values().collect();
         let domains = Domains::of(&members);
         let points = Points::of(&members, settings.points_per_node);
         let rank_count = members.len().min(RING_BALANCED_RANKS);
-        let slots = assign(&members, &domains, &points, rank_count, settings.load_factor_percent);
-        Self { settings, members, domains, points, rank_count, slots }
+        let distances = latency.as_ref().map(|map| Distances::of(map, &members, &domains));
+        let factor = settings.load_factor_percent;
+        let slots = assign(&members, &domains, &points, distances.as_ref(), rank_count, factor);
+        Self { settings, latency, members, domains, points, rank_count, slots }
     }
 
     /// This ring with one more member, or with a member's new weight and domain.
     #[must_use]
     pub fn with(&self, member: Member) -> Self {
-        Self::build(self.members.iter().cloned().chain([member]), self.settings)
+        let members = self.members.iter().cloned().chain([member]);
+        Self::place(members, self.settings, self.latency.clone())
     }
 
     /// This ring without a node.
     #[must_use]
     pub fn without(&self, node: &NodeId) -> Self {
-        Self::build(self.members.iter().filter(|member| member.node != *node).cloned(), self.settings)
+        let members = self.members.iter().filter(|member| member.node != *node).cloned();
+        Self::place(members, self.settings, self.latency.clone())
+    }
+
+    /// The map by which holders are near each other, if there is one.
+    #[must_use]
+    pub fn latency(&self) -> Option<&LatencyMap> {
+        self.latency.as_deref()
     }
 
     /// The members, in the order of their ids.

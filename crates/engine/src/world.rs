@@ -19,6 +19,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, ready};
 
+use crate::rings::Rings;
 use crate::traffic::Traffic;
 
 /// Bytes that are hashed without being handed over: some 100 µs.
@@ -37,6 +38,8 @@ pub struct World {
     pub peers: Arc<dyn Peers>,
     /// What all operations of this process share, and know of other nodes.
     pub traffic: Arc<Traffic>,
+    /// Who holds what, as the mesh is and was: [`Rings::default`] where the process begins.
+    pub rings: Arc<Rings>,
     /// What was got before; [`NoCache`] where nothing is kept.
     pub cache: Arc<dyn Cache>,
     /// Who acknowledges what nodes serve; `None` where nobody does.

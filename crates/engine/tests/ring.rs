@@ -7,7 +7,9 @@ use datamesh_core::id::{NodeId, PlacementGroup};
 use datamesh_core::limits::{PLACEMENT_GROUPS, RING_BALANCED_RANKS, RING_LOAD_FACTOR_PERCENT};
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role, Topology};
 use datamesh_engine::ring::{Member, Ring, RingSettings, RingSettingsError};
-use proptest::prelude::{ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
+use proptest::prelude::{
+    Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
+};
 
 fn member(node: [u8; 32], weight: u64, domain: FailureDomain) -> Member {
     let weight = NonZeroU64::new(weight).expect("a weight");
@@ -25,8 +27,9 @@ fn equal_members(most: usize) -> impl Strategy<Value = Vec<Member>> {
 /// Nodes of any weight, anywhere.
 fn any_members(most: usize) -> impl Strategy<Value = Vec<Member>> {
     let weight = (0_u32..40, 1_u64..100).prop_map(|(shift, weight)| weight << shift);
-    let domain = (0..3_u8, 0..4_u8, 0..12_u8).prop_map(|(region, site, host)| {
-        format!("{region}/{site}/{host}").parse::<FailureDomain>().expect("a domain")
+    let operator = prop_oneof![Just("-"), prop::sample::select(vec!["ann", "bob", "cyd"])];
+    let domain = (0..3_u8, 0..4_u8, 0..12_u8, operator).prop_map(|(region, site, host, operator)| {
+        format!("{region}/{site}/{host}/{operator}").parse::<FailureDomain>().expect("a domain")
     });
     prop::collection::btree_map(any::<[u8; 32]>(), (weight, domain), 1..=most).prop_map(|nodes| {
         nodes.into_iter().map(|(node, (weight, domain))| member(node, weight, domain)).collect()
@@ -91,6 +94,53 @@ proptest! {
                 *left.get_mut(&host).expect("a host") -= 1;
             }
             prop_assert!(left.values().all(|left| *left == 0), "every node comes up, once");
+        }
+    }
+
+    // With ten equal nodes at most and a factor of ten, nobody is ever full.
+    #[test]
+    fn holders_are_run_by_distinct_operators_while_operators_last(
+        nodes in prop::collection::btree_map(any::<[u8; 32]>(), (0..3_u8, 0..4_u8, 0..5_u8), 1..=10),
+    ) {
+        let members: Vec<Member> = nodes
+            .into_iter()
+            .map(|(node, (site, host, operator))| {
+                member(node, 1, format!("r/s{site}/h{host}/o{operator}").parse().expect("a domain"))
+            })
+            .collect();
+        let ring = Ring::build(members.clone(), RingSettings::new(150, 1000).expect("in range"));
+        let by_node: BTreeMap<NodeId, &Member> = members.iter().map(|member| (member.node, member)).collect();
+        for group in PlacementGroup::all().step_by(53) {
+            let mut left: Vec<&Member> = members.iter().collect();
+            let mut host_uses: BTreeMap<_, usize> = BTreeMap::new();
+            let mut operators = BTreeSet::new();
+            for node in ring.order(group) {
+                let uses = |member: &Member| host_uses.get(&host_of(member)).copied().unwrap_or(0);
+                let fewest = left.iter().map(|member| uses(member)).min();
+                let mut candidates = left.iter().filter(|member| Some(uses(member)) == fewest);
+                let fresh = candidates.any(|member| !operators.contains(&member.domain.operator));
+                let taken = by_node[&node];
+                prop_assert!(!fresh || !operators.contains(&taken.domain.operator), "{} of {:?}", node, members);
+                operators.insert(taken.domain.operator.clone());
+                *host_uses.entry(host_of(taken)).or_default() += 1;
+                left.retain(|member| member.node != node);
+            }
+        }
+    }
+
+    // Who gives each node of a mesh the same operator has said nothing.
+    #[test]
+    fn an_operator_that_all_nodes_share_changes_nothing(members in any_members(24)) {
+        let run_by = |operator: &str| {
+            let of_one = members.iter().cloned().map(|mut member| {
+                operator.clone_into(&mut member.domain.operator);
+                member
+            });
+            Ring::build(of_one, RingSettings::default())
+        };
+        let (unknown, known) = (run_by("-"), run_by("ann"));
+        for group in PlacementGroup::all().step_by(61) {
+            prop_assert!(unknown.order(group).eq(known.order(group)));
         }
     }
 
@@ -193,23 +243,36 @@ fn settings_out_of_range_are_refused() {
     assert_eq!(RingSettings::new(150, 125), Ok(RingSettings::default()));
 }
 
-#[test]
-fn the_order_of_a_known_mesh_never_changes() {
-    // What all participants compute alike is a format: another digest means that every mesh would move its shards.
-    let members = (0..40_u8).map(|number| {
+/// A mesh of 40 nodes, of the operators that it is given in turn.
+fn known_mesh(operators: &[&str]) -> Vec<Member> {
+    let known = (0..40_u8).zip(operators.iter().cycle()).map(|(number, operator)| {
         let node = *blake3::hash(&[number]).as_bytes();
-        let domain = format!("r{}/s{}/h{}", number % 2, number % 5, number % 20).parse().expect("a domain");
-        member(node, 100 + u64::from(number), domain)
+        let domain = format!("r{}/s{}/h{}/{operator}", number % 2, number % 5, number % 20);
+        member(node, 100 + u64::from(number), domain.parse().expect("a domain"))
     });
-    let ring = Ring::build(members, RingSettings::default());
+    known.collect()
+}
+
+fn order_digest(ring: &Ring) -> String {
     let mut hasher = blake3::Hasher::new();
     for group in PlacementGroup::all() {
         for node in ring.order(group) {
             hasher.update(node.as_bytes());
         }
     }
-    assert_eq!(
-        hasher.finalize().to_hex().as_str(),
-        "fb20f3d443f9916932479d6d96c6c4ad003e346046b6f4af255a9714435d6ddf"
-    );
+    hasher.finalize().to_hex().to_string()
+}
+
+// What all participants compute alike is a format: another digest means that every mesh would move its shards.
+
+#[test]
+fn the_order_of_a_known_mesh_never_changes() {
+    let ring = Ring::build(known_mesh(&["-"]), RingSettings::default());
+    assert_eq!(order_digest(&ring), "fb20f3d443f9916932479d6d96c6c4ad003e346046b6f4af255a9714435d6ddf");
+}
+
+#[test]
+fn the_order_of_a_known_mesh_of_several_operators_never_changes() {
+    let ring = Ring::build(known_mesh(&["ann", "bob", "-", "ann", "cyd"]), RingSettings::default());
+    assert_eq!(order_digest(&ring), "77f9774a234a71ba878e20ce6c0fa14a18d4500d1ed17f5c201a54832d05fe39");
 }

@@ -168,9 +168,44 @@ fn shards_spread_over_sites_as_evenly_as_the_bound_allows() {
 }
 
 #[test]
+fn shards_spread_over_operators_as_far_as_the_bound_allows() {
+    println!("100 nodes: groups whose 6 holders have 6 operators, or all that there are, %");
+    // So many nodes in a hundred of each operator; their nodes stand on all five sites.
+    let cases: [(&str, &[u32]); 4] = [
+        ("10 equal operators", &[10; 10]),
+        ("6 operators, one of 50 nodes", &[50, 10, 10, 10, 10, 10]),
+        ("3 equal operators", &[34, 33, 33]),
+        ("10 operators, one of 91 nodes", &[91, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+    ];
+    for (name, sizes) in cases {
+        let operators = (0..).zip(sizes).flat_map(|(operator, size)| (0..*size).map(move |_| operator));
+        let members: Vec<Member> = operators
+            .zip(0..)
+            .map(|(operator, number): (u32, u32)| {
+                member(number, 1, &format!("r/s{}/h{number}/o{operator}", number % 5))
+            })
+            .collect();
+        let by_node: BTreeMap<NodeId, String> =
+            members.iter().map(|member| (member.node, member.domain.operator.clone())).collect();
+        let ring = ring(members);
+        let most = sizes.len().min(SHARDS);
+        let all = PlacementGroup::all().filter(|group| {
+            let operators: BTreeSet<&String> =
+                ring.order(*group).take(SHARDS).map(|node| &by_node[&node]).collect();
+            operators.len() == most
+        });
+        let figure = in_percent(u64::try_from(all.count()).expect("fits"), 16_384);
+        let fullest = fullest_percent(&ring, SHARDS);
+        println!("  {name}: {figure}, fullest node {fullest} % of the mean");
+        assert!(!name.contains("equal") || figure >= 99, "{name}: {figure}");
+        assert!(fullest <= 126, "{name}: {fullest}");
+    }
+}
+
+#[test]
 fn a_ring_of_a_thousand_nodes_is_built_in_a_moment() {
     println!("milliseconds to build");
-    let shapes: [(&str, Shape); 6] = [
+    let shapes: [(&str, Shape); 8] = [
         ("equal nodes", |number| alone(number, 1)),
         ("weights 1 to 1000, 40 sites of 10 hosts", |number| {
             member(
@@ -186,6 +221,12 @@ fn a_ring_of_a_thousand_nodes_is_built_in_a_moment() {
         ("weights from 1 to 2^60", |number| alone(number, 1 << (number * 7 % 61))),
         ("hosts of 1, 1 and all the other nodes", |number| {
             member(number, 1, &format!("r/s/h{}", number.min(2)))
+        }),
+        ("as many operators as sites, 40", |number| {
+            member(number, 1, &format!("r/s{}/h{number}/o{}", number % 40, number % 37))
+        }),
+        ("30 operators, one of nearly all nodes", |number| {
+            member(number, 1, &format!("r/s/h{number}/o{}", number.min(29)))
         }),
     ];
     for (name, shape) in shapes {

@@ -394,6 +394,7 @@ fn world(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     World {
         traffic: Arc::new(Traffic::new(Arc::clone(&clock), traffic(settings))),
+        rings: Arc::default(),
         clock,
         entropy: Arc::new(SystemEntropy),
         compute,

@@ -59,6 +59,7 @@ impl SimWorld {
             compute: self.compute(),
             peers: self.network.peers_of(caller),
             traffic: Arc::new(Traffic::new(self.clock(), TrafficSettings::default())),
+            rings: Arc::default(),
             cache: Arc::new(NoCache),
             notary: None,
         }

@@ -5,7 +5,8 @@ use std::num::NonZeroU64;
 
 use datamesh_core::id::PlacementGroup;
 
-use crate::ring::domains::{Domains, OpenMembers, Spread};
+use crate::ring::domains::{Domains, OpenMembers, Spread, Uses};
+use crate::ring::latency::Distances;
 use crate::ring::points::{Points, slot_starts};
 use crate::ring::{Member, group_count, index, narrow};
 
@@ -13,7 +14,7 @@ use crate::ring::{Member, group_count, index, narrow};
 /// members of small sites full: near the golden section of the groups, whose multiples lie apart from each other.
 const RANK_OFFSET: usize = 10_125;
 
-/// Members that are not full, among which a walk looks for one in a site and region used the least.
+/// Members that are not full, among which a walk looks for one of a site, region and operator used the least.
 const OPEN_CHOICES_MAX: usize = 16;
 /// Members, where all that come into question are full, among which a walk looks for the one with the least load. More
 /// choices would even the loads little more, and move more when a node joins or leaves.
@@ -24,6 +25,7 @@ pub(super) fn assign(
     members: &[Member],
     domains: &Domains,
     points: &Points,
+    distances: Option<&Distances<'_>>,
     rank_count: usize,
     load_factor_percent: u32,
 ) -> Vec<u32> {
@@ -33,6 +35,8 @@ pub(super) fn assign(
         members,
         domains,
         points,
+        distances,
+        first_holder: None,
         spread: Spread::new(domains),
         loads: Loads::none(members, load_factor_percent),
         open: OpenMembers::of(domains, 0..0),
@@ -67,6 +71,9 @@ struct Assignment<'a> {
     members: &'a [Member],
     domains: &'a Domains,
     points: &'a Points,
+    distances: Option<&'a Distances<'a>>,
+    /// Whom the other holders of the group are to be near.
+    first_holder: Option<usize>,
     spread: Spread<'a>,
     loads: Loads<'a>,
     open: OpenMembers,
@@ -89,6 +96,7 @@ impl Assignment<'_> {
         for &holder in holders {
             self.spread.take(index(holder));
         }
+        self.first_holder = holders.first().map(|holder| index(*holder));
         let member = self.walk(start);
         if self.loads.add(member) == Filled::JustNow {
             self.open.close(self.domains, member);
@@ -100,20 +108,21 @@ impl Assignment<'_> {
     fn walk(&mut self, start: u32) -> usize {
         let open_count = self.spread.open_candidate_count(&self.open, |member| !self.loads.full(member));
         let forced = open_count == 0;
-        let mut choices = if forced {
-            FORCED_CHOICES_MAX.min(self.spread.candidate_count())
-        } else {
-            OPEN_CHOICES_MAX.min(open_count)
+        let fresh_count = self.spread.fresh_operator_count(&self.open, open_count);
+        let mut choices = match (forced, fresh_count) {
+            (true, _) => FORCED_CHOICES_MAX.min(self.spread.candidate_count()),
+            (false, 0) => OPEN_CHOICES_MAX.min(open_count),
+            (false, _) => OPEN_CHOICES_MAX.min(fresh_count),
         };
-        let merit_max = self
-            .spread
-            .uses_min(&self.open)
-            .map(|(site_uses, region_uses)| Merit::Open { site_uses, region_uses });
+        let merit_max = self.spread.uses_min(&self.open, fresh_count).map(|uses| Merit::Open(uses, 0));
         self.walk_count += 1;
         let mut best: Option<(Merit, usize)> = None;
         for member in self.points.walk_from(self.points.first_from(start)) {
             let passed = self.seen[member] == self.walk_count || !self.spread.is_candidate(member);
             if passed || (self.loads.full(member) && !forced) {
+                continue;
+            }
+            if fresh_count > 0 && !self.spread.is_fresh_operator(member) {
                 continue;
             }
             self.seen[member] = self.walk_count;
@@ -132,20 +141,28 @@ impl Assignment<'_> {
         best.map(|(_, member)| member).expect("ranks are no more than members, and each member has a point")
     }
 
+    /// 0 where distances make no difference.
+    fn distance_ms(&self, member: usize) -> u32 {
+        let site_of = |member| self.domains.site_of(member);
+        match (self.distances, self.first_holder) {
+            (Some(distances), Some(first)) => distances.between(site_of(first), site_of(member)),
+            _ => 0,
+        }
+    }
+
     fn merit(&self, member: usize) -> Merit {
         if self.loads.full(member) {
             return Merit::Full(self.loads.relative(member));
         }
-        let (site_uses, region_uses) = self.spread.uses(member);
-        Merit::Open { site_uses, region_uses }
+        Merit::Open(self.spread.uses(member), self.distance_ms(member))
     }
 }
 
 /// How well a candidate suits a slot; the lesser, the better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Merit {
-    /// It may take more, in a site and region used this often.
-    Open { site_uses: usize, region_uses: usize },
+    /// It may take more, of a site, a region and an operator used this often, so many milliseconds from the first holder.
+    Open(Uses, u32),
     /// It is at its bound, and is taken only where every candidate is; the less loaded for its weight, the better.
     Full(RelativeLoad),
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ring::Member;
+use crate::ring::operators::Operators;
 
 /// Which member stands on which host, in which site and region; each numbered from 0.
 #[derive(Debug, Clone)]
@@ -15,6 +16,7 @@ pub(super) struct Domains {
     host_sizes: Vec<usize>,
     /// The sizes of each site's hosts.
     host_sizes_by_site: Vec<Vec<usize>>,
+    operators: Operators,
 }
 
 impl Domains {
@@ -42,7 +44,16 @@ impl Domains {
             host_sizes_by_site[site].push(size);
         }
         let region_count = regions.len();
-        Self { host_by_member, site_by_member, region_by_site, region_count, host_sizes, host_sizes_by_site }
+        let operators = Operators::of(members, &host_by_member, host_sizes.len());
+        Self {
+            host_by_member,
+            site_by_member,
+            region_by_site,
+            region_count,
+            host_sizes,
+            host_sizes_by_site,
+            operators,
+        }
     }
 
     pub(super) fn member_count(&self) -> usize {
@@ -99,8 +110,10 @@ pub(super) struct Spread<'a> {
     host_uses: Vec<usize>,
     site_uses: Vec<usize>,
     region_uses: Vec<usize>,
+    operator_uses: Vec<usize>,
     used_sites: Vec<usize>,
     used_regions: Vec<usize>,
+    used_operators: Vec<usize>,
     level: usize,
     hosts_at_level: usize,
     candidate_count: usize,
@@ -115,8 +128,10 @@ impl<'a> Spread<'a> {
             host_uses: vec![0; domains.host_count()],
             site_uses: vec![0; domains.site_count()],
             region_uses: vec![0; domains.region_count()],
+            operator_uses: vec![0; domains.operators.operator_count()],
             used_sites: vec![],
             used_regions: vec![],
+            used_operators: vec![],
             level: 0,
             hosts_at_level: domains.host_count(),
             candidate_count: domains.member_count(),
@@ -135,6 +150,9 @@ impl<'a> Spread<'a> {
         for region in self.used_regions.drain(..) {
             self.region_uses[region] = 0;
         }
+        for operator in self.used_operators.drain(..) {
+            self.operator_uses[operator] = 0;
+        }
         self.level = 0;
         self.hosts_at_level = self.domains.host_count();
         self.candidate_count = self.domains.member_count();
@@ -145,6 +163,7 @@ impl<'a> Spread<'a> {
         debug_assert!(self.is_candidate(member), "hosts are used evenly and members once");
         let (host, site) = (self.domains.host_of(member), self.domains.site_of(member));
         let region = self.domains.region_of_site(site);
+        let operator = self.domains.operators.stand_of(member).operator;
         self.taken[member] = true;
         self.members.push(member);
         if self.site_uses[site] == 0 {
@@ -153,6 +172,10 @@ impl<'a> Spread<'a> {
         if self.region_uses[region] == 0 {
             self.used_regions.push(region);
         }
+        if self.operator_uses[operator] == 0 {
+            self.used_operators.push(operator);
+        }
+        self.operator_uses[operator] += 1;
         self.host_uses[host] += 1;
         self.site_uses[site] += 1;
         self.region_uses[region] += 1;
@@ -172,6 +195,11 @@ impl<'a> Spread<'a> {
                 self.candidate_count += left;
             }
         }
+    }
+
+    /// Whether who runs the member runs none of the holders.
+    pub(super) fn is_fresh_operator(&self, member: usize) -> bool {
+        self.operator_uses[self.domains.operators.stand_of(member).operator] == 0
     }
 
     /// Whether the member may be the next holder: it is none yet, and no host was used less than its own.
@@ -198,18 +226,52 @@ impl<'a> Spread<'a> {
         on_hosts - taken.filter(|member| is_open(*member)).count()
     }
 
-    /// How often a member's site and region were used, which is how little its taking would spread the group.
-    pub(super) fn uses(&self, member: usize) -> (usize, usize) {
-        self.uses_of_site(self.domains.site_of(member))
+    /// How many of so many open candidates are run by an operator that the group has not.
+    pub(super) fn fresh_operator_count(&self, open: &OpenMembers, open_candidate_count: usize) -> usize {
+        let operators = &self.domains.operators;
+        if self.used_operators.len() == operators.operator_count() {
+            return 0;
+        }
+        let is_used = |operator: usize| self.operator_uses[operator] > 0;
+        let open_on = |host: usize, used: bool| -> usize {
+            let stands = operators.stands_on(host).iter().filter(|stand| is_used(stand.operator) == used);
+            stands.map(|stand| open.members_by_stand[stand.stand]).sum()
+        };
+        if self.level > 0 {
+            // Every host was used, so there are no more of them than holders. No member of a fresh operator is taken.
+            let at_level = (0..self.host_uses.len()).filter(|host| self.host_uses[*host] == self.level);
+            return at_level.map(|host| open_on(host, false)).sum();
+        }
+        let of_used = self.used_operators.iter().map(|operator| open.members_by_operator[*operator]);
+        // Those on hosts that were used are no candidates, whoever runs them.
+        let on_used_hosts = self.members.iter().map(|member| open_on(self.domains.host_of(*member), true));
+        open_candidate_count + on_used_hosts.sum::<usize>() - of_used.sum::<usize>()
+    }
+
+    /// How often a member's site, region and operator were used, which is how little its taking would spread the group.
+    pub(super) fn uses(&self, member: usize) -> Uses {
+        let (site, region) = self.uses_of_site(self.domains.site_of(member));
+        Uses { site, region, operator: self.operator_uses[self.domains.operators.stand_of(member).operator] }
     }
 
     fn uses_of_site(&self, site: usize) -> (usize, usize) {
         (self.site_uses[site], self.region_uses[self.domains.region_of_site(site)])
     }
 
-    /// The least [`Spread::uses`] that an open candidate can have; `None` if no site has one. It may be less than any
-    /// really has, where a site's open members are none of its candidates.
-    pub(super) fn uses_min(&self, open: &OpenMembers) -> Option<(usize, usize)> {
+    /// The least [`Spread::uses`] that an open candidate can have, of a fresh operator if there is one; `None` if there is
+    /// no such candidate. It may be less than any really has, where open members are no candidates.
+    pub(super) fn uses_min(&self, open: &OpenMembers, fresh_operator_count: usize) -> Option<Uses> {
+        let (site, region) = self.site_uses_min(open)?;
+        let operator = if fresh_operator_count > 0 {
+            0
+        } else {
+            let with_open = self.used_operators.iter().filter(|used| open.members_by_operator[**used] > 0);
+            with_open.map(|used| self.operator_uses[*used]).min()?
+        };
+        Some(Uses { site, region, operator })
+    }
+
+    fn site_uses_min(&self, open: &OpenMembers) -> Option<(usize, usize)> {
         let is_open = |site: &&usize| open.members_by_site[**site] > 0;
         let open_used_count = self.used_sites.iter().filter(is_open).count();
         if open.site_count > open_used_count {
@@ -239,6 +301,14 @@ impl<'a> Spread<'a> {
     }
 }
 
+/// How often a group has used what a candidate belongs to; the lesser, the better it spreads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Uses {
+    site: usize,
+    region: usize,
+    operator: usize,
+}
+
 /// Where members are open, which is to say not full.
 #[derive(Debug, Clone)]
 pub(super) struct OpenMembers {
@@ -248,6 +318,8 @@ pub(super) struct OpenMembers {
     site_count: usize,
     sites_by_region: Vec<usize>,
     region_count: usize,
+    members_by_stand: Vec<usize>,
+    members_by_operator: Vec<usize>,
 }
 
 impl OpenMembers {
@@ -260,8 +332,13 @@ impl OpenMembers {
             site_count: 0,
             sites_by_region: vec![0; domains.region_count()],
             region_count: 0,
+            members_by_stand: vec![0; domains.operators.stand_count()],
+            members_by_operator: vec![0; domains.operators.operator_count()],
         };
         for member in members {
+            let stand = domains.operators.stand_of(member);
+            open.members_by_stand[stand.stand] += 1;
+            open.members_by_operator[stand.operator] += 1;
             open.member_count += 1;
             open.members_by_host[domains.host_of(member)] += 1;
             open.members_by_site[domains.site_of(member)] += 1;
@@ -277,7 +354,9 @@ impl OpenMembers {
 
     /// A member that was open is full now.
     pub(super) fn close(&mut self, domains: &Domains, member: usize) {
-        let site = domains.site_of(member);
+        let (site, stand) = (domains.site_of(member), domains.operators.stand_of(member));
+        self.members_by_stand[stand.stand] -= 1;
+        self.members_by_operator[stand.operator] -= 1;
         self.member_count -= 1;
         self.members_by_host[domains.host_of(member)] -= 1;
         self.members_by_site[site] -= 1;

@@ -27,14 +27,22 @@ impl Points {
     pub(super) fn of(members: &[Member], points_per_node: u32) -> Self {
         let total: u128 = members.iter().map(|member| u128::from(member.weight.get())).sum();
         let member_count = u128::from(narrow(members.len()));
-        let mut points = Vec::with_capacity(members.len() * index(points_per_node));
-        for (place, member) in members.iter().enumerate() {
+        let count = |member: &Member| {
             let scaled = u128::from(points_per_node) * u128::from(member.weight.get()) * member_count;
-            let count =
-                usize::try_from(scaled / total).expect("no member has more points than all have").max(1);
+            usize::try_from(scaled / total).expect("no member has more points than all have").max(1)
+        };
+        Self::lay(
+            POINT_CONTEXT,
+            members.iter().map(|member| (member.node.as_bytes().as_slice(), count(member))),
+        )
+    }
+
+    /// So many points for each of those named, the beginning of the sequence that its name draws in a context.
+    pub(super) fn lay<'a>(context: &str, named: impl Iterator<Item = (&'a [u8], usize)>) -> Self {
+        let mut points = vec![];
+        for (place, (name, count)) in named.enumerate() {
             let mut bytes = vec![0; count * size_of::<u32>()];
-            let mut hasher = blake3::Hasher::new_derive_key(POINT_CONTEXT);
-            hasher.update(member.node.as_bytes()).finalize_xof().fill(&mut bytes);
+            blake3::Hasher::new_derive_key(context).update(name).finalize_xof().fill(&mut bytes);
             let member = narrow(place);
             points.extend(numbers(&bytes).map(|position| Point { position, member }));
         }

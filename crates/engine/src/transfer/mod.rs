@@ -153,7 +153,7 @@ impl Failure {
 pub struct Transfer {
     pub(crate) world: World,
     topology: Arc<Topology>,
-    ring: Ring,
+    ring: Arc<Ring>,
     pub(crate) settings: TransferSettings,
     observer: Arc<dyn Observer>,
     flow: Flow,
@@ -176,9 +176,7 @@ impl Transfer {
     /// Nothing is left behind when dropped.
     pub async fn start(world: World, settings: TransferSettings, observer: Arc<dyn Observer>) -> Self {
         let topology = world.peers.topology();
-        let known = Arc::clone(&topology);
-        // A ring of thousands of nodes takes a while to build.
-        let ring = world.compute.output(move || Ring::of(&known)).await;
+        let ring = world.rings.current(&topology, &*world.compute).await;
         let TransferSettings { priority, limits, hedge_after, .. } = settings;
         let flow = Flow::start(Arc::clone(&world.traffic), FlowSettings { priority, limits, hedge_after });
         Self {
