@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use datamesh_node::keyring::Identity;
 use serde_json::Value;
 use support::{
-    Mesh, Random, datamesh, field, import_key, json, json_lines, run, same_bytes, scaled, text,
+    Mesh, Random, datamesh, field, import_key, json, json_lines, number, run, same_bytes, scaled, text,
     wait_with_output,
 };
 
@@ -54,10 +54,6 @@ fn killed(home: &Path, arguments: &[&str], mut due: impl FnMut() -> bool) -> Opt
 fn interrupt(child: &Child) {
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(sent.expect("kill runs").success());
-}
-
-fn number(value: &Value, name: &str) -> u64 {
-    value[name].as_u64().unwrap_or_else(|| panic!("no number `{name}` in {value}"))
 }
 
 /// Bytes of all items of all nodes.

@@ -10,7 +10,9 @@ use datamesh_core::id::NodeId;
 use datamesh_core::limits::{MIB, NODE_GRACE_S_MAX};
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
-use datamesh_engine::traffic::{ByDirection, RateLimits, Traffic, TrafficSettings};
+use datamesh_engine::keep::{KeepSettings, Keeper};
+use datamesh_engine::progress::Unobserved;
+use datamesh_engine::traffic::{ByDirection, Priority, RateLimits, Traffic, TrafficSettings};
 use datamesh_engine::transfer::TransferSettings;
 use datamesh_engine::world::{
     Cache, Clock, Compute, Entropy, Items, ItemsError, NoCache, Notary, Peers, Receipts, World,
@@ -30,7 +32,8 @@ use crate::discard::{Discarding, Keeping};
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
 use crate::maintain::Maintenance;
-use crate::metrics::{NetworkWatch, Source, Totals, TrafficView, Watcher};
+use crate::metrics::{KeepTally, NetworkWatch, Source, Totals, TrafficView, Watcher};
+use crate::neighbours::Neighbours;
 use crate::receipts::ReceiptLog;
 use crate::scores::Scores;
 use crate::serve::Server;
@@ -288,10 +291,12 @@ impl Node {
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let traffic = Arc::new(Traffic::new(Arc::clone(&clock), traffic(settings)));
-        let server = server(&identity, items, Arc::new(SystemCompute::all())).within(Arc::clone(&traffic));
+        let compute: Arc<dyn Compute> = Arc::new(SystemCompute::all());
+        let server = server(&identity, Arc::clone(&items), Arc::clone(&compute)).within(Arc::clone(&traffic));
         let receipts = receipts(home);
         let server = with_receipts(server, receipts.as_ref());
-        let answering = Answering::new(server, settings, cache.as_ref(), &traffic);
+        let own = identity.node();
+        let answering = Answering::new(server.clone(), settings, cache.as_ref(), &traffic);
         let watch = Arc::clone(&answering.watch);
         let domain = settings.placement.domain.domain(&identity.node().to_string());
         let offer = NodeOffer {
@@ -307,8 +312,27 @@ impl Node {
         network.data_plane = data_plane(settings);
         let network = datamesh_net::start(network, Arc::new(answering)).await?;
         let watcher = watch.start(network.clone(), Arc::clone(&clock));
+        let peers: Arc<dyn Peers> =
+            Arc::new(Neighbours { own, server: server.clone(), network: network.clone() });
         let collect_every = settings.storage.collect_every.duration();
-        let maintenance = Maintenance::start(store.clone(), clock, collect_every);
+        let mut maintenance = Maintenance::idle();
+        maintenance.collect(store.clone(), Arc::clone(&peers), Arc::clone(&clock), collect_every);
+        if matches!(order.role, Role::Storage | Role::Archival) {
+            let world = World {
+                traffic: Arc::clone(&traffic),
+                rings: Arc::default(),
+                clock: Arc::clone(&clock),
+                entropy: Arc::new(SystemEntropy),
+                compute,
+                peers,
+                cache: Arc::new(NoCache),
+                notary: None,
+            };
+            let keeper = Keeper::new(world, own, items, keep_settings(settings), Arc::new(Unobserved));
+            let tally = Arc::new(KeepTally::default());
+            server.metrics().add(Arc::clone(&tally) as Arc<dyn Source>);
+            maintenance.keep(keeper, tally, clock, settings.repair.check_every.duration());
+        }
         if !order.entries.is_empty() {
             network.joined(JOIN_DEADLINE).await?;
         }
@@ -483,6 +507,17 @@ fn transfer(settings: &Settings) -> TransferSettings {
         },
         ..TransferSettings::default()
     }
+}
+
+/// How a node keeps what it holds whole: behind all that it does for others.
+fn keep_settings(settings: &Settings) -> KeepSettings {
+    let rate = settings.repair.rate.rate();
+    let transfer = TransferSettings {
+        priority: Priority::Background,
+        limits: ByDirection { upload: rate, download: rate },
+        ..transfer(settings)
+    };
+    KeepSettings { transfer, settle: settings.repair.settle.duration() }
 }
 
 fn data_plane(settings: &Settings) -> DataPlane {

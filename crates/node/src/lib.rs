@@ -12,6 +12,7 @@ pub mod local;
 mod maintain;
 pub mod measure;
 pub mod metrics;
+mod neighbours;
 mod receipting;
 pub mod receipts;
 pub mod scheme;

@@ -3,24 +3,44 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use datamesh_engine::world::{Clock, ItemsError};
+use datamesh_core::time::Epoch;
+use datamesh_engine::keep::{Keeper, Round};
+use datamesh_engine::world::{Clock, ItemsError, Peers};
 use datamesh_store::{Collected, Store};
 use tokio::task::JoinHandle;
 
+use crate::metrics::KeepTally;
+
 /// The shortest pause between two collections: each is a commit to the index at the least.
 const COLLECT_EVERY_MIN: Duration = Duration::from_secs(1);
+/// The shortest pause between two looks at all placement groups.
+const CHECK_EVERY_MIN: Duration = Duration::from_millis(500);
 
 /// The work under way. It ends when this is dropped; a collection that was begun goes on in the store.
-pub(crate) struct Maintenance(JoinHandle<()>);
+pub(crate) struct Maintenance(Vec<JoinHandle<()>>);
 
 impl Maintenance {
+    /// No work yet.
+    pub(crate) const fn idle() -> Self {
+        Self(Vec::new())
+    }
+
     /// Collects a store's garbage, one period after the start and after each collection.
-    pub(crate) fn start(store: Store, clock: Arc<dyn Clock>, collect_every: Duration) -> Self {
+    pub(crate) fn collect(
+        &mut self,
+        store: Store,
+        peers: Arc<dyn Peers>,
+        clock: Arc<dyn Clock>,
+        collect_every: Duration,
+    ) {
         let pause = collect_every.max(COLLECT_EVERY_MIN);
-        Self(tokio::spawn(async move {
+        self.0.push(tokio::spawn(async move {
             loop {
                 clock.sleep(pause).await;
-                match store.collect(clock.now().epoch()).await {
+                // Leases end by the clock. Where all others seem to be silent, it may be the clock that is wrong.
+                let trusted = !peers.topology().is_isolated();
+                let now = if trusted { clock.now().epoch() } else { Epoch::from_hours(0) };
+                match store.collect(now).await {
                     Ok(collected) => report(&collected),
                     Err(ItemsError::Closed) => return,
                     Err(error) => {
@@ -28,13 +48,59 @@ impl Maintenance {
                     }
                 }
             }
-        }))
+        }));
+    }
+
+    /// Keeps the node's placement groups whole: looks at them one period after the start and after each look.
+    pub(crate) fn keep(
+        &mut self,
+        mut keeper: Keeper,
+        tally: Arc<KeepTally>,
+        clock: Arc<dyn Clock>,
+        check_every: Duration,
+    ) {
+        let pause = check_every.max(CHECK_EVERY_MIN);
+        self.0.push(tokio::spawn(async move {
+            loop {
+                clock.sleep(pause).await;
+                match keeper.round().await {
+                    Ok(round) => {
+                        tally.note(&round);
+                        report_round(&round);
+                    }
+                    Err(ItemsError::Closed) => return,
+                    Err(error) => tracing::warn!(%error, "placement groups could not be looked at"),
+                }
+            }
+        }));
     }
 }
 
 impl Drop for Maintenance {
     fn drop(&mut self) {
-        self.0.abort();
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn report_round(round: &Round) {
+    let Round { short_count, lost_count, repaired, unplaced, failed, handed_over, .. } = round;
+    let Round { discarded, misplaced, released, failures, .. } = round;
+    if *lost_count > 0 {
+        tracing::error!(lost_count, "stripes or blocks have too few parts left to be made whole");
+    }
+    if short_count + handed_over + discarded + misplaced > 0 {
+        tracing::info!(
+            short_count,
+            repaired,
+            unplaced,
+            failed,
+            handed_over,
+            discarded,
+            misplaced,
+            released,
+            silent = failures.len(),
+            "placement groups were looked at"
+        );
     }
 }
 

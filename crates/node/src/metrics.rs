@@ -6,6 +6,7 @@
 
 pub mod definition;
 mod exposition;
+mod keeping;
 mod network;
 mod peers;
 mod server;
@@ -19,6 +20,7 @@ use datamesh_store::cache::{CacheFigures, DiskCache};
 
 pub use self::definition::{DEFINITIONS, Definition, Kind};
 pub use self::exposition::{Families, Family, ParseMetricsError, Sample, Samples, Value};
+pub(crate) use self::keeping::KeepTally;
 pub use self::network::{NetworkWatch, Rates, Watcher};
 pub use self::peers::{Moved, PeerView, RateLimits, TrafficView};
 pub(crate) use self::server::ServerSource;

@@ -212,6 +212,8 @@ settings! {
     repair: RepairSettings {
         /// How often a node compares what it holds with the others that hold parts of the same.
         check_every: Period = "5m",
+        /// How long something must be short of parts before it is repaired: what is being put just now is short too.
+        settle: Period = "1m",
         /// How fast one node moves bytes to repair, in each direction.
         rate: RateLimit = "32MiB/s",
     }

@@ -56,6 +56,7 @@ fn record(number: u8) -> NodeRecord {
         state: NodeState::Active,
         domain: FailureDomain::alone(&number.to_string()),
         capacity: 1,
+        grace_s: 14_400,
         software: "test".into(),
     }
 }

@@ -187,10 +187,20 @@ impl Mesh {
     /// Starts a bootstrap node and as many more that the mesh has `node_count`, each a failure domain of its own, and waits
     /// until a client sees all of them.
     pub(crate) fn start(node_count: usize) -> Self {
+        Self::start_with(node_count, &[])
+    }
+
+    /// The same, of nodes that have these settings.
+    pub(crate) fn start_with(node_count: usize, settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let home = |number: usize| directory.path().join(format!("node-{number}"));
         let own = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         let listen = ["--listen", "/ip4/127.0.0.1/tcp/0", "--capacity", "20GiB"];
+        for number in 0..node_count {
+            for (key, value) in settings {
+                json(&home(number), &["config", "set", key, value]);
+            }
+        }
         let bootstrap = Node::start(home(0), own(&[&["bootstrap"], &listen[..]].concat()));
         let address = bootstrap.address.clone();
         let mut nodes = vec![bootstrap];
@@ -316,4 +326,9 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
 /// The text of a JSON field.
 pub(crate) fn field<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("no text `{name}` in {value}"))
+}
+
+/// A whole number of an answer.
+pub(crate) fn number(value: &Value, name: &str) -> u64 {
+    value[name].as_u64().unwrap_or_else(|| panic!("no number `{name}` in {value}"))
 }

@@ -118,6 +118,21 @@ metrics! {
     /// 1 if it takes no more items because it is full, else 0.
     STORE_FULL = Gauge "datamesh_store_full" [];
 
+    /// Times that the node looked at all its placement groups.
+    KEEP_ROUNDS = Counter "datamesh_keep_rounds" [];
+    /// Stripes and manifest blocks that were short of parts when it last looked, in the groups that it leads.
+    KEEP_SHORT = Gauge "datamesh_keep_short" [];
+    /// Of these, those of which fewer parts are left than make the whole.
+    KEEP_LOST = Gauge "datamesh_keep_lost" [];
+    /// Parts that belong to other nodes and could not be given to them when it last looked.
+    KEEP_MISPLACED = Gauge "datamesh_keep_misplaced" [];
+    /// Parts that it made again: `succeeded`, or `failed` because too few were left or nobody took them.
+    KEEP_REPAIRS = Counter "datamesh_keep_repairs" ["outcome"];
+    /// Parts that it gave to the nodes that they belong to.
+    KEEP_HANDED_OVER = Counter "datamesh_keep_handed_over" [];
+    /// Parts that it dropped because their nodes have them.
+    KEEP_DISCARDED = Counter "datamesh_keep_discarded" [];
+
     /// Bytes of items that puts, gets and repairs sent to nodes or received from them.
     ITEM_BYTES = Counter "datamesh_item_bytes" ["direction"];
     /// Items that puts, gets and repairs asked of nodes: `succeeded` or `failed`.
