@@ -1,0 +1,289 @@
+//! The study: each scheme at each lifetime, simulated and computed, with the checks that the simulation stands on.
+
+use datamesh_core::scheme::Redundancy;
+use serde::Serialize;
+
+use crate::durability::lifetime::Lifetime;
+use crate::durability::markov::time_to_loss;
+use crate::durability::mesh::{Course, run};
+use crate::durability::settings::{DAY, Following, HOUR, Settings, SettingsError, YEAR};
+use crate::durability::splitting::{Effort, Trials};
+use crate::durability::statistics::{Estimate, real};
+
+/// The schemes of the study, as data and parity shards.
+pub const SCHEMES: [(usize, usize); 4] = [(4, 2), (8, 4), (10, 6), (16, 8)];
+/// Mean lifetimes of nodes, in seconds.
+pub const LIFETIMES: [f64; 2] = [YEAR, 30.0 * DAY];
+/// Loss moments from which on losses are counted: with fewer, their number says too little.
+const LOSS_MOMENTS_MIN: usize = 100;
+/// How lifetimes are stretched where faults are as in the world: Weibull of shape 1/2.
+const WORLDLY_STRETCH: u32 = 2;
+
+/// How much is simulated, and of what.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// What all chance follows from.
+    pub seed: u64,
+    /// Nodes of the mesh.
+    pub node_count: usize,
+    /// Years for which meshes with faults as in the world are watched.
+    pub years: f64,
+    /// Years for which meshes whose nodes fail by themselves are.
+    pub independent_years: f64,
+    /// Seconds until others notice that a node is silent.
+    pub detection: f64,
+    /// Seconds from there until it leaves the ring.
+    pub grace: f64,
+    /// Bytes per second that a node may spend on repairs.
+    pub rebuild_rate: f64,
+    /// Bytes of shards on a node.
+    pub data_per_node: f64,
+    /// How rare losses are reached.
+    pub effort: (usize, usize),
+    /// Days for which the meshes of the checks are watched.
+    pub check_days: f64,
+    /// Nodes of those meshes.
+    pub check_nodes: usize,
+}
+
+/// How nodes fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Faults {
+    /// Each by itself, at an age that doesn't matter.
+    Independent,
+    /// Many young, some late; nodes are away, sites fail.
+    Worldly,
+}
+
+/// How the losses of a row are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// They happened.
+    Counted,
+    /// By splitting.
+    Split,
+}
+
+/// One scheme at one lifetime.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// The scheme.
+    pub scheme: String,
+    /// The mean lifetime of a node, in days.
+    pub lifetime_days: f64,
+    /// How nodes fail.
+    pub faults: Faults,
+    /// How losses are known.
+    pub method: Method,
+    /// Losses per object and year.
+    pub losses: Estimate,
+    /// The same by the Markov model, with the mean times to repair that were simulated.
+    pub model: f64,
+    /// Mean hours from a shard's loss until it is repaired, by how many the stripe lacked; the first is for one.
+    pub repair_hours: Vec<f64>,
+    /// Mean hours over all repairs.
+    pub mean_repair_hours: f64,
+    /// Bytes received and sent for repair, per node and day.
+    pub repair_bytes: f64,
+    /// Bytes handed over to newcomers, per node and day.
+    pub moved_bytes: f64,
+    /// The share of objects and time with a shard missing.
+    pub short_share: f64,
+    /// The share with a score that calls for a warning.
+    pub warned_share: f64,
+    /// Objects times years that were watched.
+    pub object_years: f64,
+    /// Nodes that died.
+    pub deaths: usize,
+    /// Objects that were lost meanwhile.
+    pub lost: usize,
+    /// How often objects came to lack so many shards, per object and year, as counted.
+    pub counted_entries: Vec<f64>,
+    /// And by splitting.
+    pub split_entries: Vec<Estimate>,
+}
+
+/// One check, in a small mesh whose repair is slow enough for losses to be many.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// What is checked.
+    pub what: String,
+    /// Losses per object and year, as counted.
+    pub counted: Estimate,
+    /// By splitting.
+    pub split: Estimate,
+    /// By the Markov model.
+    pub model: f64,
+}
+
+/// All of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Study {
+    /// The seed.
+    pub seed: u64,
+    /// Nodes.
+    pub node_count: usize,
+    /// Years of the worldly rows.
+    pub years: f64,
+    /// Years of the independent rows.
+    pub independent_years: f64,
+    /// Seconds of detection.
+    pub detection: f64,
+    /// Seconds of grace.
+    pub grace: f64,
+    /// Bytes per second for repairs.
+    pub rebuild_rate: f64,
+    /// Bytes per node.
+    pub data_per_node: f64,
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// The checks.
+    pub checks: Vec<Check>,
+}
+
+/// Simulates and computes all of it. `tell` hears what is done.
+///
+/// # Errors
+/// [`SettingsError`] when the plan is of no mesh.
+pub fn study(plan: &Plan, tell: impl Fn(&str)) -> Result<Study, SettingsError> {
+    let mut rows = Vec::new();
+    for (scheme, lifetime, faults) in cases() {
+        let row = row(plan, scheme, lifetime, faults)?;
+        tell(&format!(
+            "{scheme}, {:.0} days, {faults:?}: {:?}, {:e} by the model",
+            row.lifetime_days, row.losses, row.model
+        ));
+        rows.push(row);
+    }
+    let mut checks = Vec::new();
+    for following in [Following::HandOff, Following::Rebuilt] {
+        let check = check(plan, following)?;
+        tell(&format!("{check:?}"));
+        checks.push(check);
+    }
+    let Plan {
+        seed,
+        node_count,
+        years,
+        independent_years,
+        detection,
+        grace,
+        rebuild_rate,
+        data_per_node,
+        ..
+    } = *plan;
+    Ok(Study {
+        seed,
+        node_count,
+        years,
+        independent_years,
+        detection,
+        grace,
+        rebuild_rate,
+        data_per_node,
+        rows,
+        checks,
+    })
+}
+
+fn cases() -> impl Iterator<Item = (Redundancy, f64, Faults)> {
+    let schemes = SCHEMES.into_iter();
+    let schemes = schemes.map(|(data, parity)| Redundancy::new(data, parity).expect("within bounds"));
+    schemes.flat_map(|scheme| {
+        LIFETIMES.into_iter().flat_map(move |lifetime| {
+            [Faults::Independent, Faults::Worldly].map(|faults| (scheme, lifetime, faults))
+        })
+    })
+}
+
+fn row(plan: &Plan, scheme: Redundancy, lifetime: f64, faults: Faults) -> Result<Row, SettingsError> {
+    let settings = settings(plan, scheme, lifetime, faults);
+    let course = run(&settings)?;
+    let trials = Trials::new(&settings, &course);
+    let split = trials.entries_a_year(effort(plan));
+    let counted = course.loss_moments >= LOSS_MOMENTS_MIN;
+    let (method, losses) = if counted {
+        (Method::Counted, Estimate::of(&course.loss_rates()))
+    } else {
+        (Method::Split, *split.last().expect("a stripe has levels"))
+    };
+    let repairs = trials.mean_repairs();
+    let node_days = real(settings.node_count) * settings.span / DAY;
+    Ok(Row {
+        scheme: scheme.to_string(),
+        lifetime_days: lifetime / DAY,
+        faults,
+        method,
+        losses,
+        model: YEAR / time_to_loss(scheme, lifetime, &repairs),
+        repair_hours: repairs.iter().map(|seconds| seconds / HOUR).collect(),
+        mean_repair_hours: (settings.silence() + course.mean_delay()) / HOUR,
+        repair_bytes: course.repair_bytes / node_days,
+        moved_bytes: course.moved_bytes / node_days,
+        short_share: course.short_share,
+        warned_share: course.warned_share,
+        object_years: course.object_years,
+        deaths: course.deaths,
+        lost: course.lost.iter().sum(),
+        counted_entries: entries(&course, scheme),
+        split_entries: split,
+    })
+}
+
+fn check(plan: &Plan, following: Following) -> Result<Check, SettingsError> {
+    let scheme = Redundancy::new(4, 2).expect("within bounds");
+    let lifetime = LIFETIMES[1];
+    let settings = Settings {
+        node_count: plan.check_nodes,
+        site_count: plan.check_nodes / 4,
+        span: plan.check_days * DAY,
+        grace: DAY,
+        // The same objects on fewer nodes: each has more, and repairs them as fast.
+        rebuild_rate: f64::MAX,
+        following,
+        ..settings(plan, scheme, lifetime, Faults::Independent)
+    };
+    let course = run(&settings)?;
+    let trials = Trials::new(&settings, &course);
+    Ok(Check {
+        what: match following {
+            Following::HandOff => "slots handed off on one ring".to_owned(),
+            Following::Rebuilt => "the ring built anew at each change".to_owned(),
+        },
+        counted: Estimate::of(&course.loss_rates()),
+        split: *trials.entries_a_year(effort(plan)).last().expect("a stripe has levels"),
+        model: YEAR / time_to_loss(scheme, lifetime, &trials.mean_repairs()),
+    })
+}
+
+fn settings(plan: &Plan, scheme: Redundancy, lifetime: f64, faults: Faults) -> Settings {
+    let (stretch, years) = match faults {
+        Faults::Independent => (1, plan.independent_years),
+        Faults::Worldly => (WORLDLY_STRETCH, plan.years),
+    };
+    let lifetime = Lifetime::new(lifetime, stretch).expect("within bounds");
+    let default = Settings::new(plan.seed, scheme, lifetime);
+    let site_count = default.site_count.min(plan.node_count / 2);
+    let settings = Settings {
+        node_count: plan.node_count,
+        site_count,
+        span: years * YEAR,
+        detection: plan.detection,
+        grace: plan.grace,
+        rebuild_rate: plan.rebuild_rate,
+        data_per_node: plan.data_per_node,
+        ..default
+    };
+    if faults == Faults::Worldly { settings.with_faults() } else { settings }
+}
+
+const fn effort(plan: &Plan) -> Effort {
+    Effort { runs: plan.effort.0, tries: plan.effort.1 }
+}
+
+fn entries(course: &Course, scheme: Redundancy) -> Vec<f64> {
+    let levels = course.entries.iter().take(scheme.parity_count() + 1);
+    levels.map(|count| real(*count) / course.object_years).collect()
+}
