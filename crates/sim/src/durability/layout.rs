@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use datamesh_core::id::{NodeId, PlacementGroup};
-use datamesh_core::limits::RING_BALANCED_RANKS;
-use datamesh_core::topology::FailureDomain;
+use datamesh_core::limits::{PLACEMENT_GROUPS, RING_BALANCED_RANKS};
+use datamesh_core::placement::Placement;
+use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role, Topology};
+use datamesh_engine::place::survival;
 use datamesh_engine::ring::{Member, Ring, RingSettings};
 
 use crate::durability::settings::Settings;
+use crate::durability::statistics::real;
 
 /// A place in the mesh that one node after the other takes.
 pub type SeatNumber = usize;
@@ -49,6 +52,38 @@ impl Layout {
     #[must_use]
     pub fn holders(&self, group: usize) -> &[SeatNumber] {
         &self.order[group * self.depth..][..self.width]
+    }
+
+    /// The share of groups whose stripes survive as many whole sites as they have parity shards, as production judges it.
+    ///
+    /// # Panics
+    /// Unless every seat has its first node, as in a mesh that has just begun.
+    #[must_use]
+    pub fn spread_over_sites(&self, settings: &Settings) -> f64 {
+        let record = |seat| {
+            let Member { node, weight, domain } = member(settings, seat, 0);
+            NodeRecord {
+                node,
+                sequence: 0,
+                addresses: Vec::new(),
+                role: Role::Storage,
+                state: NodeState::Active,
+                domain,
+                capacity: weight.get(),
+                software: String::new(),
+            }
+        };
+        let topology = Topology::new((0..settings.node_count).map(record));
+        let spread = PlacementGroup::all().filter(|group| {
+            let mut placement = Placement::empty(self.width);
+            for (shard, node) in self.ring.order(*group).take(self.width).enumerate() {
+                assert!(topology.record(&node).is_some(), "{node} is no first node of a seat");
+                placement.hold(shard, node);
+            }
+            let survival = survival(&placement, &topology, settings.redundancy);
+            survival.any_sites == settings.redundancy.parity_count()
+        });
+        real(spread.count()) / f64::from(PLACEMENT_GROUPS)
     }
 
     /// Who steps in: the first behind the intended holders that may. Every node has a host of its own, so this is
@@ -121,5 +156,21 @@ mod tests {
             }
             assert!(free.is_empty());
         }
+    }
+
+    #[test]
+    fn stripes_spread_over_sites_where_there_are_enough_and_not_where_there_is_one() {
+        let redundancy = "4+2".parse().expect("a redundancy");
+        let lifetime = Lifetime::new(1.0, 1).expect("in range");
+        let share = |site_count| {
+            let mesh = Settings {
+                node_count: 60,
+                site_count,
+                region_count: 1,
+                ..Settings::new(1, redundancy, lifetime)
+            };
+            Layout::of(&mesh, (0..60).map(|seat| (seat, 0))).spread_over_sites(&mesh)
+        };
+        assert!(share(60) > 0.999 && share(1) < 0.001);
     }
 }

@@ -44,6 +44,8 @@ pub struct Course {
     pub moved_bytes: f64,
     /// The share of objects and time with a shard missing.
     pub short_share: f64,
+    /// The share of stripes that at first survived as many whole sites as they have parity shards.
+    pub spread_share: f64,
     /// The share of objects and time with an availability score that calls for a warning.
     pub warned_share: f64,
 }
@@ -125,12 +127,14 @@ struct Mesh<'a> {
     long_absences: usize,
     repair_bytes: f64,
     moved_bytes: f64,
+    spread_share: f64,
 }
 
 impl<'a> Mesh<'a> {
     fn new(settings: &'a Settings) -> Self {
         let groups = usize::from(PLACEMENT_GROUPS);
         let layout = Layout::of(settings, (0..settings.node_count).map(|seat| (seat, 0)));
+        let spread_share = layout.spread_over_sites(settings);
         let holders: Vec<SeatNumber> =
             (0..groups).flat_map(|group| layout.holders(group).iter().copied()).collect();
         let mut seats = vec![Seat::default(); settings.node_count];
@@ -158,6 +162,7 @@ impl<'a> Mesh<'a> {
             long_absences: 0,
             repair_bytes: 0.0,
             moved_bytes: 0.0,
+            spread_share,
         }
     }
 
@@ -235,6 +240,7 @@ impl<'a> Mesh<'a> {
             delays: self.delays,
             repair_bytes: self.repair_bytes,
             moved_bytes: self.moved_bytes,
+            spread_share: self.spread_share,
             short_share: tally.short_seconds / object_seconds,
             warned_share: tally.warned_seconds / object_seconds,
         }

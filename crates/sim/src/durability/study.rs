@@ -91,6 +91,8 @@ pub struct Row {
     pub moved_bytes: f64,
     /// The share of objects and time with a shard missing.
     pub short_share: f64,
+    /// The share of stripes that survive as many whole sites as they have parity shards.
+    pub spread_share: f64,
     /// The share with a score that calls for a warning.
     pub warned_share: f64,
     /// Objects times years that were watched.
@@ -137,6 +139,10 @@ pub struct Study {
     pub rebuild_rate: f64,
     /// Bytes per node.
     pub data_per_node: f64,
+    /// Nodes of the checks.
+    pub check_nodes: usize,
+    /// Days of the checks.
+    pub check_days: f64,
     /// The rows.
     pub rows: Vec<Row>,
     /// The checks.
@@ -224,6 +230,7 @@ fn row(plan: &Plan, scheme: Redundancy, lifetime: f64, faults: Faults) -> Result
         moved_bytes: course.moved_bytes / node_days,
         short_share: course.short_share,
         warned_share: course.warned_share,
+        spread_share: course.spread_share,
         object_years: course.object_years,
         deaths: course.deaths,
         lost: course.lost.iter().sum(),
