@@ -169,26 +169,17 @@ pub fn study(plan: &Plan, tell: impl Fn(&str)) -> Result<Study, SettingsError> {
         tell(&format!("{check:?}"));
         checks.push(check);
     }
-    let Plan {
-        seed,
-        node_count,
-        years,
-        independent_years,
-        detection,
-        grace,
-        rebuild_rate,
-        data_per_node,
-        ..
-    } = *plan;
     Ok(Study {
-        seed,
-        node_count,
-        years,
-        independent_years,
-        detection,
-        grace,
-        rebuild_rate,
-        data_per_node,
+        seed: plan.seed,
+        node_count: plan.node_count,
+        years: plan.years,
+        independent_years: plan.independent_years,
+        detection: plan.detection,
+        grace: plan.grace,
+        rebuild_rate: plan.rebuild_rate,
+        data_per_node: plan.data_per_node,
+        check_nodes: plan.check_nodes,
+        check_days: plan.check_days,
         rows,
         checks,
     })
