@@ -1,5 +1,6 @@
 //! Runs the study of durability and prints what it found as JSON; `cargo xtask durability` makes the page of it.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use datamesh_sim::durability::settings::{HOUR, MINUTE};
 use datamesh_sim::durability::study::{Plan, study};
 
 const HELP: &str = "\
-durability [OPTIONS]: simulates meshes over years and prints what was lost as JSON
+durability [OPTIONS]: simulates meshes over years and prints what was lost as JSON, on as many threads as there are processors
 
   --quick                a small mesh for a short time: to see that it works, not for its figures
   --seed NUMBER          what all chance follows from (default 1)
@@ -51,7 +52,8 @@ fn main() -> ExitCode {
         }
     };
     let start = Instant::now();
-    match study(&plan, |line| eprintln!("{:6.0} s  {line}", start.elapsed().as_secs_f64())) {
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    match study(&plan, threads, |line| eprintln!("{:6.0} s  {line}", start.elapsed().as_secs_f64())) {
         Ok(study) => {
             println!("{}", serde_json::to_string_pretty(&study).expect("text and numbers are JSON"));
             ExitCode::SUCCESS

@@ -1,10 +1,16 @@
 //! The study: each scheme at each lifetime, simulated and computed, with the checks that the simulation stands on.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
 use datamesh_core::scheme::Redundancy;
 use serde::Serialize;
 
 use crate::durability::lifetime::Lifetime;
-use crate::durability::markov::time_to_loss;
+use crate::durability::markov::{nines, time_to_loss};
 use crate::durability::mesh::{Course, run};
 use crate::durability::settings::{DAY, Following, HOUR, Settings, SettingsError, YEAR};
 use crate::durability::splitting::{Effort, Trials};
@@ -149,25 +155,51 @@ pub struct Study {
     pub checks: Vec<Check>,
 }
 
-/// Simulates and computes all of it. `tell` hears what is done.
+/// A part of the study that depends on no other.
+#[derive(Debug, Clone, Copy)]
+enum Task {
+    Row(Redundancy, f64, Faults),
+    Check(Following),
+}
+
+/// What came of one.
+enum Done {
+    Row(Row),
+    Check(Check),
+}
+
+/// Simulates and computes all of it, on so many threads. `tell` hears what is done.
 ///
 /// # Errors
 /// [`SettingsError`] when the plan is of no mesh.
-pub fn study(plan: &Plan, tell: impl Fn(&str)) -> Result<Study, SettingsError> {
-    let mut rows = Vec::new();
-    for (scheme, lifetime, faults) in cases() {
-        let row = row(plan, scheme, lifetime, faults)?;
-        tell(&format!(
-            "{scheme}, {:.0} days, {faults:?}: {:?}, {:e} by the model",
-            row.lifetime_days, row.losses, row.model
-        ));
-        rows.push(row);
-    }
-    let mut checks = Vec::new();
-    for following in [Following::HandOff, Following::Rebuilt] {
-        let check = check(plan, following)?;
-        tell(&format!("{check:?}"));
-        checks.push(check);
+///
+/// # Panics
+/// If `tell` does.
+pub fn study(plan: &Plan, threads: usize, tell: impl Fn(&str) + Sync) -> Result<Study, SettingsError> {
+    let tasks: Vec<Task> = tasks().collect();
+    let done: Mutex<BTreeMap<usize, Done>> = Mutex::default();
+    // The longest come last in the tables and first in the work, so that no thread is left with one at the end.
+    let left = AtomicUsize::new(tasks.len());
+    let work = || -> Result<(), SettingsError> {
+        while let Ok(after) =
+            left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+        {
+            let found = perform(plan, tasks[after - 1])?;
+            tell(&found.to_string());
+            done.lock().expect("nobody panics with the lock").insert(after - 1, found);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("no worker panics"))
+    })?;
+    let (mut rows, mut checks) = (Vec::new(), Vec::new());
+    for found in done.into_inner().expect("nobody panics with the lock").into_values() {
+        match found {
+            Done::Row(row) => rows.push(row),
+            Done::Check(check) => checks.push(check),
+        }
     }
     Ok(Study {
         seed: plan.seed,
@@ -185,14 +217,37 @@ pub fn study(plan: &Plan, tell: impl Fn(&str)) -> Result<Study, SettingsError> {
     })
 }
 
-fn cases() -> impl Iterator<Item = (Redundancy, f64, Faults)> {
+fn tasks() -> impl Iterator<Item = Task> {
     let schemes = SCHEMES.into_iter();
     let schemes = schemes.map(|(data, parity)| Redundancy::new(data, parity).expect("within bounds"));
-    schemes.flat_map(|scheme| {
+    let rows = schemes.flat_map(|scheme| {
         LIFETIMES.into_iter().flat_map(move |lifetime| {
-            [Faults::Independent, Faults::Worldly].map(|faults| (scheme, lifetime, faults))
+            [Faults::Independent, Faults::Worldly].map(|faults| Task::Row(scheme, lifetime, faults))
         })
+    });
+    [Following::HandOff, Following::Rebuilt].map(Task::Check).into_iter().chain(rows)
+}
+
+fn perform(plan: &Plan, task: Task) -> Result<Done, SettingsError> {
+    Ok(match task {
+        Task::Row(scheme, lifetime, faults) => Done::Row(row(plan, scheme, lifetime, faults)?),
+        Task::Check(following) => Done::Check(check(plan, following)?),
     })
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, counted, model) = match self {
+            Self::Row(row) => {
+                let what =
+                    format!("{}, nodes live {:.0} days, {:?}", row.scheme, row.lifetime_days, row.faults);
+                (what, row.losses, row.model)
+            }
+            Self::Check(check) => (check.what.clone(), check.counted, check.model),
+        };
+        let (found, model) = (nines(counted.mean), nines(model));
+        write!(formatter, "{what}: {found:.2} nines, {model:.2} by the model")
+    }
 }
 
 fn row(plan: &Plan, scheme: Redundancy, lifetime: f64, faults: Faults) -> Result<Row, SettingsError> {
