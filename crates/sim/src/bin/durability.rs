@@ -34,7 +34,7 @@ const FULL: Plan = Plan {
     rebuild_rate: 100.0 * MBIT,
     data_per_node: 1000.0 * GB,
     effort: (20, 20_000),
-    check_days: 60.0,
+    check_days: 40.0,
     check_nodes: 300,
 };
 

@@ -108,6 +108,8 @@ struct Mesh<'a> {
     settings: &'a Settings,
     now: f64,
     chance: Chance,
+    /// Which delays are kept as samples: of its own, so that nodes fail alike however repair goes.
+    sampling: Chance,
     agenda: Agenda<Event>,
     layout: Layout,
     seats: Vec<Seat>,
@@ -147,6 +149,7 @@ impl<'a> Mesh<'a> {
             settings,
             now: 0.0,
             chance: Chance::new(settings.seed, "durability of a mesh"),
+            sampling: Chance::new(settings.seed, "samples of delays"),
             agenda: Agenda::default(),
             layout,
             home: seats.iter().map(|seat| seat.slots.clone()).collect(),

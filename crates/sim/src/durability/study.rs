@@ -225,7 +225,7 @@ fn tasks() -> impl Iterator<Item = Task> {
             [Faults::Independent, Faults::Worldly].map(|faults| Task::Row(scheme, lifetime, faults))
         })
     });
-    [Following::HandOff, Following::Rebuilt].map(Task::Check).into_iter().chain(rows)
+    rows.chain([Following::HandOff, Following::Rebuilt].map(Task::Check))
 }
 
 fn perform(plan: &Plan, task: Task) -> Result<Done, SettingsError> {

@@ -101,7 +101,7 @@ impl Mesh<'_> {
         let first = group * self.width();
         for rank in (0..self.width()).filter(|rank| shards & 1 << rank != 0) {
             let delay = self.now - self.wanted_since[first + rank];
-            self.delays[missing - 1].add(delay, &mut self.chance);
+            self.delays[missing - 1].add(delay, &mut self.sampling);
         }
         self.objects.restore(job.object, shards);
     }
