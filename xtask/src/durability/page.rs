@@ -59,14 +59,14 @@ fn line(text: &mut String, what: &str) {
 }
 
 fn inputs(record: &Record) -> String {
-    let Record { seed, node_count, years, independent_years, .. } = record;
+    let Record { seed, node_count, .. } = record;
     let (minutes, hours) = (record.detection / 60.0, record.grace / 3600.0);
     let (rate, data) = (record.rebuild_rate * BITS / 1e6, record.data_per_node / GB);
     let spread = record.rows.iter().map(|row| row.spread_share).fold(1.0, f64::min) * 100.0;
     format!(
         "Seed {seed}; {node_count} nodes with {data:.0} GB each; a silent node is noticed after {minutes:.1} min and has {hours:.1} h \
-         of grace; {rate:.0} Mbit/s of each node for the repairs it leads; {independent_years} years where failures are independent, \
-         {years} where they are as in the world. Of the stripes of every scheme, {spread:.1} % or more survive as many whole sites \
+         of grace; {rate:.0} Mbit/s of each node for the repairs it leads. Of the stripes of every scheme, {spread:.1} % or more survive \
+         as many whole sites \
          as they have parity shards.\n\n"
     )
 }
@@ -124,8 +124,8 @@ const fn outcome(met: bool) -> &'static str {
 /// The deepest level of each row that the mesh saw often enough, beside splitting.
 fn levels(record: &Record) -> String {
     let mut text = String::from(
-        "\n| scheme | nodes live | failures | objects × years | nodes that died | objects lost | shards missing | times, per \
-         object and year, counted | by splitting (95 %) |\n|---|---|---|---|---|---|---|---|---|\n",
+        "\n| scheme | nodes live | failures | years | objects × years | nodes that died | objects lost | shards missing | times, per \
+         object and year, counted | by splitting (95 %) |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in &record.rows {
         let often = |rate: &&f64| **rate * row.object_years >= EVENTS_MIN;
@@ -137,8 +137,8 @@ fn levels(record: &Record) -> String {
         line(
             &mut text,
             &format!(
-                "| {} | {lifetime} | {faults} | {:.0} | {} | {} | {missing} | {counted:.2e} | {mean:.2e} ({low:.2e} to {high:.2e}) |",
-                row.scheme, row.object_years, row.deaths, row.lost
+                "| {} | {lifetime} | {faults} | {} | {:.0} | {} | {} | {missing} | {counted:.2e} | {mean:.2e} ({low:.2e} to {high:.2e}) |",
+                row.scheme, row.years, row.object_years, row.deaths, row.lost
             ),
         );
     }
@@ -166,9 +166,9 @@ mod tests {
     fn record(losses: f64) -> Record {
         let estimate = format!(r#"{{"mean": {losses:e}, "low": {losses:e}, "high": {losses:e}}}"#);
         let text = format!(
-            r#"{{"seed": 1, "node_count": 10, "years": 1, "independent_years": 1, "detection": 60, "grace": 3600,
+            r#"{{"seed": 1, "node_count": 10, "detection": 60, "grace": 3600,
             "rebuild_rate": 125000, "data_per_node": 1e12, "check_nodes": 6, "check_days": 1, "checks": [],
-            "rows": [{{"scheme": "10+6", "lifetime_days": 365.25, "faults": "independent", "method": "split",
+            "rows": [{{"scheme": "10+6", "lifetime_days": 365.25, "faults": "independent", "years": 1, "method": "split",
             "losses": {estimate}, "model": 1e-12, "mean_repair_hours": 5, "repair_bytes": 0, "moved_bytes": 0,
             "short_share": 0, "warned_share": 0, "spread_share": 1, "object_years": 1000, "deaths": 1, "lost": 0,
             "counted_entries": [1.0, 0.01], "split_entries": [{estimate}, {estimate}]}}]}}"#

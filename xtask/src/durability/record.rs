@@ -7,8 +7,6 @@ use serde::Deserialize;
 pub(super) struct Record {
     pub(super) seed: u64,
     pub(super) node_count: u64,
-    pub(super) years: f64,
-    pub(super) independent_years: f64,
     /// Seconds.
     pub(super) detection: f64,
     /// Seconds.
@@ -29,6 +27,7 @@ pub(super) struct Row {
     pub(super) scheme: String,
     pub(super) lifetime_days: f64,
     pub(super) faults: Faults,
+    pub(super) years: f64,
     pub(super) method: Method,
     pub(super) losses: Estimate,
     pub(super) model: f64,

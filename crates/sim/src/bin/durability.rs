@@ -14,6 +14,7 @@ durability [OPTIONS]: simulates meshes over years and prints what was lost as JS
   --seed NUMBER          what all chance follows from (default 1)
   --nodes NUMBER         nodes of the mesh (default 10000)
   --years NUMBER         years that meshes with worldly faults are watched (default 10)
+  --short-years NUMBER   the same where nodes live for less than a year (default 10)
   --detection SECONDS    until others notice that a node is silent (default 60)
   --grace HOURS          from there until it leaves the ring (default 4)
   --rebuild-rate MBIT    megabits per second that a node spends on the repairs it leads (default 100)
@@ -28,13 +29,14 @@ const FULL: Plan = Plan {
     seed: 1,
     node_count: 10_000,
     years: 10.0,
+    short_lived_years: 10.0,
     independent_years: 1.0,
     detection: MINUTE,
     grace: 4.0 * HOUR,
     rebuild_rate: 100.0 * MBIT,
     data_per_node: 1000.0 * GB,
     effort: (20, 20_000),
-    check_days: 40.0,
+    check_days: 20.0,
     check_nodes: 300,
 };
 
@@ -71,6 +73,7 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
         plan = Plan {
             node_count: 200,
             years: 0.1,
+            short_lived_years: 0.1,
             independent_years: 0.1,
             // As many bytes for each object as in the whole mesh.
             data_per_node: FULL.data_per_node * 50.0,
@@ -90,6 +93,7 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
             "--seed" => plan.seed = text.parse().map_err(|_| format!("{name} {text}: no whole number"))?,
             "--nodes" => plan.node_count = count()?,
             "--years" => plan.years = number()?,
+            "--short-years" => plan.short_lived_years = number()?,
             "--detection" => plan.detection = number()?,
             "--grace" => plan.grace = number()? * HOUR,
             "--rebuild-rate" => plan.rebuild_rate = number()? * MBIT,

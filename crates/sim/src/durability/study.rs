@@ -34,6 +34,8 @@ pub struct Plan {
     pub node_count: usize,
     /// Years for which meshes with faults as in the world are watched.
     pub years: f64,
+    /// The same where nodes live for less than a year: as many die in a tenth of the time.
+    pub short_lived_years: f64,
     /// Years for which meshes whose nodes fail by themselves are.
     pub independent_years: f64,
     /// Seconds until others notice that a node is silent.
@@ -81,6 +83,8 @@ pub struct Row {
     pub lifetime_days: f64,
     /// How nodes fail.
     pub faults: Faults,
+    /// For how many years the mesh was watched.
+    pub years: f64,
     /// How losses are known.
     pub method: Method,
     /// Losses per object and year.
@@ -133,10 +137,6 @@ pub struct Study {
     pub seed: u64,
     /// Nodes.
     pub node_count: usize,
-    /// Years of the worldly rows.
-    pub years: f64,
-    /// Years of the independent rows.
-    pub independent_years: f64,
     /// Seconds of detection.
     pub detection: f64,
     /// Seconds of grace.
@@ -204,8 +204,6 @@ pub fn study(plan: &Plan, threads: usize, tell: impl Fn(&str) + Sync) -> Result<
     Ok(Study {
         seed: plan.seed,
         node_count: plan.node_count,
-        years: plan.years,
-        independent_years: plan.independent_years,
         detection: plan.detection,
         grace: plan.grace,
         rebuild_rate: plan.rebuild_rate,
@@ -267,6 +265,7 @@ fn row(plan: &Plan, scheme: Redundancy, lifetime: f64, faults: Faults) -> Result
         scheme: scheme.to_string(),
         lifetime_days: lifetime / DAY,
         faults,
+        years: settings.span / YEAR,
         method,
         losses,
         model: YEAR / time_to_loss(scheme, lifetime, &repairs),
@@ -314,6 +313,7 @@ fn check(plan: &Plan, following: Following) -> Result<Check, SettingsError> {
 fn settings(plan: &Plan, scheme: Redundancy, lifetime: f64, faults: Faults) -> Settings {
     let (stretch, years) = match faults {
         Faults::Independent => (1, plan.independent_years),
+        Faults::Worldly if lifetime < YEAR => (WORLDLY_STRETCH, plan.short_lived_years),
         Faults::Worldly => (WORLDLY_STRETCH, plan.years),
     };
     let lifetime = Lifetime::new(lifetime, stretch).expect("within bounds");
