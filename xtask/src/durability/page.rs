@@ -59,13 +59,14 @@ fn line(text: &mut String, what: &str) {
 }
 
 fn inputs(record: &Record) -> String {
-    let Record { seed, node_count, .. } = record;
+    let Record { seed, node_count, runs, tries, .. } = record;
     let (minutes, hours) = (record.detection / 60.0, record.grace / 3600.0);
     let (rate, data) = (record.rebuild_rate * BITS / 1e6, record.data_per_node / GB);
     let spread = record.rows.iter().map(|row| row.spread_share).fold(1.0, f64::min) * 100.0;
     format!(
         "Seed {seed}; {node_count} nodes with {data:.0} GB each; a silent node is noticed after {minutes:.1} min and has {hours:.1} h \
-         of grace; {rate:.0} Mbit/s of each node for the repairs it leads. Of the stripes of every scheme, {spread:.1} % or more survive \
+         of grace; {rate:.0} Mbit/s of each node for the repairs it leads; splitting by {runs} runs of \
+         {tries} tries a level. Of the stripes of every scheme, {spread:.1} % or more survive \
          as many whole sites \
          as they have parity shards.\n\n"
     )
@@ -167,7 +168,7 @@ mod tests {
         let estimate = format!(r#"{{"mean": {losses:e}, "low": {losses:e}, "high": {losses:e}}}"#);
         let text = format!(
             r#"{{"seed": 1, "node_count": 10, "detection": 60, "grace": 3600,
-            "rebuild_rate": 125000, "data_per_node": 1e12, "check_nodes": 6, "check_days": 1, "checks": [],
+            "rebuild_rate": 125000, "data_per_node": 1e12, "runs": 2, "tries": 9, "check_nodes": 6, "check_days": 1, "checks": [],
             "rows": [{{"scheme": "10+6", "lifetime_days": 365.25, "faults": "independent", "years": 1, "method": "split",
             "losses": {estimate}, "model": 1e-12, "mean_repair_hours": 5, "repair_bytes": 0, "moved_bytes": 0,
             "short_share": 0, "warned_share": 0, "spread_share": 1, "object_years": 1000, "deaths": 1, "lost": 0,

@@ -15,6 +15,9 @@ pub(super) struct Record {
     pub(super) rebuild_rate: f64,
     /// Bytes.
     pub(super) data_per_node: f64,
+    /// Runs of splitting, and tries at each level of one.
+    pub(super) runs: u64,
+    pub(super) tries: u64,
     pub(super) check_nodes: u64,
     pub(super) check_days: f64,
     pub(super) rows: Vec<Row>,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use datamesh_sim::durability::settings::{HOUR, MINUTE};
+use datamesh_sim::durability::splitting::Effort;
 use datamesh_sim::durability::study::{Plan, study};
 
 const HELP: &str = "\
@@ -15,6 +16,11 @@ durability [OPTIONS]: simulates meshes over years and prints what was lost as JS
   --nodes NUMBER         nodes of the mesh (default 10000)
   --years NUMBER         years that meshes with worldly faults are watched (default 10)
   --short-years NUMBER   the same where nodes live for less than a year (default 10)
+  --independent-years NUMBER
+                         the same where nodes fail by themselves alone (default 1)
+  --tries NUMBER         tries at each level of a run of splitting (default 20000)
+  --check-nodes NUMBER   nodes of the mesh in which two ways to follow the ring are compared (default 300)
+  --check-days NUMBER    days for which it is watched (default 20)
   --detection SECONDS    until others notice that a node is silent (default 60)
   --grace HOURS          from there until it leaves the ring (default 4)
   --rebuild-rate MBIT    megabits per second that a node spends on the repairs it leads (default 100)
@@ -35,7 +41,7 @@ const FULL: Plan = Plan {
     grace: 4.0 * HOUR,
     rebuild_rate: 100.0 * MBIT,
     data_per_node: 1000.0 * GB,
-    effort: (20, 20_000),
+    effort: Effort { runs: 20, tries: 20_000 },
     check_days: 20.0,
     check_nodes: 300,
 };
@@ -78,7 +84,7 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
             // As many bytes for each object as in the whole mesh.
             data_per_node: FULL.data_per_node * 50.0,
             rebuild_rate: FULL.rebuild_rate * 50.0,
-            effort: (4, 500),
+            effort: Effort { runs: 4, tries: 500 },
             check_days: 4.0,
             check_nodes: 60,
             ..FULL
@@ -94,6 +100,10 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
             "--nodes" => plan.node_count = count()?,
             "--years" => plan.years = number()?,
             "--short-years" => plan.short_lived_years = number()?,
+            "--independent-years" => plan.independent_years = number()?,
+            "--tries" => plan.effort.tries = count()?,
+            "--check-nodes" => plan.check_nodes = count()?,
+            "--check-days" => plan.check_days = number()?,
             "--detection" => plan.detection = number()?,
             "--grace" => plan.grace = number()? * HOUR,
             "--rebuild-rate" => plan.rebuild_rate = number()? * MBIT,

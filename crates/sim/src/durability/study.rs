@@ -47,7 +47,7 @@ pub struct Plan {
     /// Bytes of shards on a node.
     pub data_per_node: f64,
     /// How rare losses are reached.
-    pub effort: (usize, usize),
+    pub effort: Effort,
     /// Days for which the meshes of the checks are watched.
     pub check_days: f64,
     /// Nodes of those meshes.
@@ -145,6 +145,10 @@ pub struct Study {
     pub rebuild_rate: f64,
     /// Bytes per node.
     pub data_per_node: f64,
+    /// Runs of splitting.
+    pub runs: usize,
+    /// Tries at each level of a run.
+    pub tries: usize,
     /// Nodes of the checks.
     pub check_nodes: usize,
     /// Days of the checks.
@@ -208,6 +212,8 @@ pub fn study(plan: &Plan, threads: usize, tell: impl Fn(&str) + Sync) -> Result<
         grace: plan.grace,
         rebuild_rate: plan.rebuild_rate,
         data_per_node: plan.data_per_node,
+        runs: plan.effort.runs,
+        tries: plan.effort.tries,
         check_nodes: plan.check_nodes,
         check_days: plan.check_days,
         rows,
@@ -252,7 +258,7 @@ fn row(plan: &Plan, scheme: Redundancy, lifetime: f64, faults: Faults) -> Result
     let settings = settings(plan, scheme, lifetime, faults);
     let course = run(&settings)?;
     let trials = Trials::new(&settings, &course);
-    let split = trials.entries_a_year(effort(plan));
+    let split = trials.entries_a_year(plan.effort);
     let counted = course.loss_moments >= LOSS_MOMENTS_MIN;
     let (method, losses) = if counted {
         (Method::Counted, Estimate::of(&course.loss_rates()))
@@ -305,7 +311,7 @@ fn check(plan: &Plan, following: Following) -> Result<Check, SettingsError> {
             Following::Rebuilt => "the ring built anew at each change".to_owned(),
         },
         counted: Estimate::of(&course.loss_rates()),
-        split: *trials.entries_a_year(effort(plan)).last().expect("a stripe has levels"),
+        split: *trials.entries_a_year(plan.effort).last().expect("a stripe has levels"),
         model: YEAR / time_to_loss(scheme, lifetime, &trials.mean_repairs()),
     })
 }
@@ -330,10 +336,6 @@ fn settings(plan: &Plan, scheme: Redundancy, lifetime: f64, faults: Faults) -> S
         ..default
     };
     if faults == Faults::Worldly { settings.with_faults() } else { settings }
-}
-
-const fn effort(plan: &Plan) -> Effort {
-    Effort { runs: plan.effort.0, tries: plan.effort.1 }
 }
 
 fn entries(course: &Course, scheme: Redundancy) -> Vec<f64> {

@@ -73,7 +73,7 @@ fn losses_are_those_of_the_markov_model_where_failures_are_independent() {
 
 #[test]
 fn a_ring_that_hands_off_loses_as_much_as_one_built_anew_at_each_change() {
-    let hand_off = Settings { rebuild_rate: 1e9, grace: 48.0 * HOUR, ..small(60, 8.0) };
+    let hand_off = Settings { rebuild_rate: 1e9, grace: 48.0 * HOUR, ..small(60, 4.0) };
     let rebuilt = Settings { following: Following::Rebuilt, ..hand_off.clone() };
     let level = |settings: &Settings| {
         let course = course(settings);
@@ -97,8 +97,8 @@ fn a_node_that_comes_back_within_its_grace_costs_nothing_and_later_no_shard() {
 
 #[test]
 fn slow_repair_leaves_more_objects_short_and_the_most_endangered_wait_least() {
-    let fast = course(&Settings { rebuild_rate: 1e9, ..small(100, 60.0) });
-    let slow = course(&Settings { rebuild_rate: 4e7, ..small(100, 60.0) });
+    let fast = course(&Settings { rebuild_rate: 1e9, ..small(100, 20.0) });
+    let slow = course(&Settings { rebuild_rate: 4e6, ..small(100, 20.0) });
     assert!(slow.short_share > 1.1 * fast.short_share, "{} {}", slow.short_share, fast.short_share);
     assert!(slow.warned_share < slow.short_share);
     let mean = |level: usize| slow.delays[level].sum() / real(slow.delays[level].count());
