@@ -100,7 +100,8 @@ fn slow_repair_leaves_more_objects_short_and_the_most_endangered_wait_least() {
     let fast = course(&Settings { rebuild_rate: 1e9, ..small(100, 20.0) });
     let slow = course(&Settings { rebuild_rate: 4e6, ..small(100, 20.0) });
     assert!(slow.short_share > 1.1 * fast.short_share, "{} {}", slow.short_share, fast.short_share);
-    assert!(slow.warned_share < slow.short_share);
+    // Of 4+2, one shard less is a score of 0.75 already.
+    assert!((slow.warned_share - slow.short_share).abs() < 1e-9);
     let mean = |level: usize| slow.delays[level].sum() / real(slow.delays[level].count());
     assert!(mean(1) < mean(0), "{} {}", mean(1), mean(0));
 }
