@@ -74,7 +74,7 @@ fn losses_are_those_of_the_markov_model_where_failures_are_independent() {
 #[test]
 fn a_ring_that_hands_off_loses_as_much_as_one_built_anew_at_each_change() {
     let hand_off = Settings { rebuild_rate: 1e9, grace: 48.0 * HOUR, ..small(60, 4.0) };
-    let rebuilt = Settings { following: Following::Rebuilt, ..hand_off.clone() };
+    let rebuilt = Settings { following: Following::Rebuilt, ..hand_off };
     let level = |settings: &Settings| {
         let course = course(settings);
         real(course.entries[1]) / course.object_years
@@ -87,7 +87,7 @@ fn a_ring_that_hands_off_loses_as_much_as_one_built_anew_at_each_change() {
 fn a_node_that_comes_back_within_its_grace_costs_nothing_and_later_no_shard() {
     let away = Settings { lifetime: Lifetime::new(YEAR * 1e6, 1).expect("in range"), ..small(60, 60.0) };
     let away = Settings { site_faults: None, rebuild_rate: 1e9, ..away.with_faults() };
-    let patient = Settings { grace: 30.0 * DAY, ..away.clone() };
+    let patient = Settings { grace: 30.0 * DAY, ..away };
     let quiet = course(&patient);
     assert!(quiet.repair_bytes < 1.0 && quiet.long_absences == 0, "{quiet:?}");
     let hasty = course(&Settings { grace: HOUR, ..away });
