@@ -8,8 +8,10 @@ use crate::tree::Tree;
 
 #[cfg(target_os = "linux")]
 mod bench;
+mod chart;
 mod check;
 mod crate_file;
+mod durability;
 mod needs;
 mod page;
 mod run;
@@ -24,6 +26,7 @@ cargo xtask COMMAND
   acceptance      the long form of the tests of whole meshes, built for release
   breaks          of these, transfers that are killed and gone on with, and second versions of objects
   bench-transfer  measures transfers beside iperf3; `cargo xtask bench-transfer --help` says more
+  durability      simulates ten years of meshes and writes docs/durability.md; `cargo xtask durability --help` says more
   help            this text
 
 Exit codes: 0 done, 1 failed, 2 usage.";
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         ["acceptance"] => run::run(&acceptance_steps(), &repository()),
         ["bench-transfer", ref rest @ ..] => return bench_transfer(rest),
         ["breaks"] => run::run(&breaks_steps(), &repository()),
+        ["durability", ref rest @ ..] => return durability(rest),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             true
@@ -77,6 +81,16 @@ fn bench_transfer(arguments: &[&str]) -> ExitCode {
 fn bench_transfer(_: &[&str]) -> ExitCode {
     eprintln!("bench-transfer reads what processes used from Linux's /proc");
     ExitCode::from(FAILED)
+}
+
+fn durability(arguments: &[&str]) -> ExitCode {
+    match durability::run(arguments, &repository()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::from(FAILED)
+        }
+    }
 }
 
 fn test_steps() -> Vec<Step> {

@@ -1,4 +1,4 @@
-//! Reads tables, fenced blocks and links out of Markdown.
+//! Reads tables, fenced blocks and links out of Markdown, and replaces what stands between two marks.
 
 const FENCE: &str = "```";
 
@@ -86,6 +86,13 @@ pub(crate) fn links(text: &str) -> Vec<(usize, &str)> {
     links
 }
 
+/// A page with what stands between its marks replaced; `None` where it lacks one of them.
+pub(crate) fn replaced(page: &str, [begin, end]: [&str; 2], section: &str) -> Option<String> {
+    let (before, rest) = page.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n\n{section}\n{end}{after}"))
+}
+
 /// The text between the first pair of backticks.
 pub(crate) fn code_span(text: &str) -> Option<&str> {
     text.split('`').nth(1)
@@ -111,7 +118,7 @@ fn cells(line: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{blocks, code_span, links, table, tables};
+    use super::{blocks, code_span, links, replaced, table, tables};
 
     const PAGE: &str = "# Top\n\n| word | never say |\n|---|---|\n| a \\| b | c |\n| d | |\n\n## Next\n\n```sh\n| no | table |\n[no](link)\n```\n\n| x |\n|---|\nsee [there](docs/a.md) and [here](b.md#c).\n";
 
@@ -148,5 +155,16 @@ mod tests {
     fn a_code_span_is_what_stands_between_backticks() {
         assert_eq!(code_span("the `core` crate"), Some("core"));
         assert_eq!(code_span("nothing"), None);
+    }
+
+    const MARKS: [&str; 2] = ["BEGIN", "END"];
+
+    #[test]
+    fn only_what_stands_between_the_marks_changes() {
+        let page = "before\nBEGIN\nold\nEND\nafter\n";
+        let new = replaced(page, MARKS, "new\n").expect("it has the marks");
+        assert_eq!(new, "before\nBEGIN\n\nnew\n\nEND\nafter\n");
+        assert_eq!(replaced(&new, MARKS, "new\n").as_deref(), Some(new.as_str()));
+        assert_eq!(replaced("no marks", MARKS, "new"), None);
     }
 }

@@ -21,6 +21,7 @@ mod source;
 pub mod survey;
 pub mod traffic;
 pub mod transfer;
+pub mod urgency;
 mod walk;
 pub mod world;
 

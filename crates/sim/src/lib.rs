@@ -6,6 +6,7 @@
 
 pub mod disk;
 pub mod draw;
+pub mod durability;
 pub mod fault;
 pub mod items;
 pub mod network;

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::figures::{Bound, Figure};
 use super::plot::PLOTS;
 use super::record::Record;
+use crate::page::replaced;
 
 const PAGE: &str = "performance.md";
 const BEGIN: &str = "<!-- made by `cargo xtask bench-transfer` -->";
@@ -23,16 +24,9 @@ pub(super) fn write(record: &Record, folder: &Path) -> Result<(), String> {
         Err(error) if error.kind() == ErrorKind::NotFound => format!("{BEGIN}\n{END}\n"),
         read => read.map_err(|error| format!("{}: {error}", path.display()))?,
     };
-    let page =
-        replaced(&page, &section(record)).ok_or_else(|| format!("{PAGE} lacks `{BEGIN}` or `{END}`"))?;
+    let page = replaced(&page, [BEGIN, END], &section(record))
+        .ok_or_else(|| format!("{PAGE} lacks `{BEGIN}` or `{END}`"))?;
     fs::write(&path, page).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// A page with what stands between the marks replaced.
-fn replaced(page: &str, section: &str) -> Option<String> {
-    let (before, rest) = page.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n\n{section}\n{END}{after}"))
 }
 
 /// The section.
@@ -102,19 +96,10 @@ fn targets(record: &Record, text: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::{BEGIN, END, replaced, section};
+    use super::section;
     use crate::bench::figures::{Bound, Figure, Line, Sample};
     use crate::bench::record::{Entry, Record};
     use crate::bench::rows::ROWS;
-
-    #[test]
-    fn only_what_stands_between_the_marks_changes() {
-        let page = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let new = replaced(&page, "new\n").expect("it has the marks");
-        assert_eq!(new, format!("before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"));
-        assert_eq!(replaced(&new, "new\n").as_deref(), Some(new.as_str()));
-        assert_eq!(replaced("no marks", "new"), None);
-    }
 
     #[test]
     fn a_target_that_is_missed_is_said_to_be() {

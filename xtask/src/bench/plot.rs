@@ -1,25 +1,11 @@
-//! Bar charts of the record as SVG, readable on a light and on a dark page.
+//! The bar charts of the record.
 
-use core::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use super::figures::{Bound, Figure};
+use super::figures::Figure;
 use super::record::Record;
-
-/// Width of a plot, of its labels, and of the values behind the bars; height of its title and of one bar's row.
-const WIDTH: f64 = 760.0;
-const LABEL_WIDTH: f64 = 330.0;
-const VALUE_WIDTH: f64 = 90.0;
-const TITLE_HEIGHT: f64 = 34.0;
-const ROW_HEIGHT: f64 = 24.0;
-const BAR_HEIGHT: f64 = 14.0;
-/// Between a bar or a mark and the value behind it, and about how wide a value is at most.
-const GAP: f64 = 6.0;
-const TEXT_WIDTH: f64 = 60.0;
-const STYLE: &str = "text{font:13px sans-serif;fill:#24292f}.title{font-weight:bold}.bar{fill:#4878a8}\
-.target{stroke:#c2410c;stroke-width:2}\
-@media(prefers-color-scheme:dark){text{fill:#d0d7de}.bar{fill:#6ca0d8}.target{stroke:#fb923c}}";
+use crate::chart::{Bar, svg};
 
 /// One plot: a figure of every line that has it.
 pub(super) struct Plot {
@@ -61,19 +47,12 @@ pub(super) const PLOTS: [Plot; 4] = [
     },
 ];
 
-/// One bar.
-struct Bar {
-    label: String,
-    value: f64,
-    target: Option<Bound>,
-}
-
 impl Plot {
     fn bars(&self, record: &Record) -> Vec<Bar> {
         let bar = |(row, line): (&str, &super::figures::Line)| {
             let value = *line.figures.get(&self.figure).filter(|_| self.rows.contains(&row))?;
-            let label = line.case.clone();
-            Some(Bar { label, value, target: line.targets.get(&self.figure).copied() })
+            let mark = line.targets.get(&self.figure).map(|bound| bound.limit());
+            Some(Bar { label: line.case.clone(), value, text: self.figure.text(value), mark })
         };
         record.lines().filter_map(bar).collect()
     }
@@ -92,68 +71,14 @@ pub(super) fn write(record: &Record, folder: &Path) -> Result<(), String> {
             continue;
         }
         let path = folder.join("plots").join(plot.file);
-        fs::write(&path, svg(plot, &bars)).map_err(|error| format!("{}: {error}", path.display()))?;
+        fs::write(&path, svg(plot.title, &bars)).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
 }
 
-fn svg(plot: &Plot, bars: &[Bar]) -> String {
-    let most = bars.iter().map(|bar| bar.target.map_or(0.0, Bound::limit).max(bar.value)).fold(0.0, f64::max);
-    let scale = (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / most.max(f64::MIN_POSITIVE);
-    let rows = f64::from(u32::try_from(bars.len()).expect("lines are few"));
-    let height = TITLE_HEIGHT + ROW_HEIGHT * rows + 8.0;
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
-         height=\"{height}\" role=\"img\">\n<style>{STYLE}</style>\n\
-         <text class=\"title\" x=\"8\" y=\"20\">{}</text>\n",
-        escaped(plot.title)
-    );
-    let mut top = TITLE_HEIGHT;
-    for bar in bars {
-        let (middle, length) = (top + ROW_HEIGHT / 2.0, bar.value * scale);
-        let (bar_top, baseline) = (middle - BAR_HEIGHT / 2.0, middle + 4.5);
-        let label_end = LABEL_WIDTH - 8.0;
-        let value_start = value_start(length, bar.target.map(|target| target.limit() * scale)) + LABEL_WIDTH;
-        let (label, value) = (escaped(&bar.label), plot.figure.text(bar.value));
-        write!(
-            text,
-            "<text x=\"{label_end}\" y=\"{baseline:.1}\" text-anchor=\"end\">{label}</text>\n\
-             <rect class=\"bar\" x=\"{LABEL_WIDTH}\" y=\"{bar_top:.1}\" width=\"{length:.1}\" height=\"{BAR_HEIGHT}\"/>\n\
-             <text x=\"{value_start:.1}\" y=\"{baseline:.1}\">{value}</text>\n"
-        )
-        .expect("a string takes any text");
-        if let Some(target) = bar.target {
-            let at = LABEL_WIDTH + target.limit() * scale;
-            let (mark_top, mark_end) = (top + 2.0, top + ROW_HEIGHT - 2.0);
-            writeln!(
-                text,
-                "<line class=\"target\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{mark_top:.1}\" y2=\"{mark_end:.1}\"/>"
-            )
-            .expect("a string takes any text");
-        }
-        top += ROW_HEIGHT;
-    }
-    text.push_str("</svg>\n");
-    text
-}
-
-/// Where the value of a bar begins: behind the bar, and behind the mark where it would lie under that.
-fn value_start(length: f64, mark: Option<f64>) -> f64 {
-    let behind = length + GAP;
-    match mark {
-        Some(mark) if (behind - GAP..behind + TEXT_WIDTH).contains(&mark) => mark + GAP,
-        _ => behind,
-    }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Bar, GAP, PLOTS, TEXT_WIDTH, svg, value_start};
-    use crate::bench::figures::Bound;
+    use super::PLOTS;
     use crate::bench::rows::ROWS;
 
     #[test]
@@ -161,28 +86,5 @@ mod tests {
         for name in PLOTS.iter().flat_map(|plot| plot.rows) {
             assert!(ROWS.iter().any(|row| row.name == *name), "{name}");
         }
-    }
-
-    #[test]
-    fn a_value_stands_beside_the_mark_and_never_under_it() {
-        assert!((value_start(100.0, None) - 106.0).abs() < 1e-9);
-        for mark in 0..400 {
-            let mark = f64::from(mark);
-            let start = value_start(100.0, Some(mark));
-            assert!(
-                start >= 100.0 + GAP && !(start..start + TEXT_WIDTH).contains(&mark),
-                "{start} for {mark}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_longer_bar_is_longer_and_a_label_is_text() {
-        let bar =
-            |label: &str, value| Bar { label: label.to_owned(), value, target: Some(Bound::AtLeast(0.5)) };
-        let text = svg(&PLOTS[0], &[bar("a<b", 0.25), bar("c", 0.5)]);
-        assert!(text.contains("a&lt;b") && !text.contains("a<b"), "{text}");
-        assert!(text.contains("width=\"170.0\"") && text.contains("width=\"340.0\""), "{text}");
-        assert_eq!(text.matches("<line").count(), 2, "{text}");
     }
 }

@@ -7,6 +7,8 @@ use datamesh_core::lease::Subject;
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::summary::Part;
 
+use crate::urgency::{Urgency, urgency};
+
 /// A stripe or a block, as its holders have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Held {
@@ -25,10 +27,9 @@ impl Held {
         self.parts.iter().map(|(_, index, _)| index).collect::<BTreeSet<_>>().len()
     }
 
-    /// How many more parts may be lost: the fewer, the more endangered. Negative where too many are.
-    pub(super) fn spare_count(&self) -> i32 {
-        let narrow = |count: usize| i32::try_from(count).expect("a stripe has at most 255 parts");
-        narrow(self.healthy_count()) - narrow(self.redundancy.data_count())
+    /// How soon it is to be repaired.
+    fn urgency(&self) -> Urgency {
+        urgency(self.healthy_count(), self.redundancy.data_count())
     }
 
     /// Whether a part is short beyond those that unreached holders may have.
@@ -64,7 +65,7 @@ pub(super) fn gather(parts: impl IntoIterator<Item = (NodeId, Part)>) -> BTreeMa
 
 /// Sorts what is short: the most endangered first, then those of the fewest parts.
 pub(super) fn most_endangered_first(short: &mut [Held]) {
-    short.sort_by_key(|held| (held.spare_count(), held.healthy_count(), held.subject));
+    short.sort_by_key(|held| (held.urgency(), held.healthy_count(), held.subject));
 }
 
 #[cfg(test)]
@@ -74,6 +75,7 @@ mod tests {
     use datamesh_core::summary::Part;
 
     use super::{gather, most_endangered_first};
+    use crate::urgency::Urgency;
 
     fn node(number: u8) -> NodeId {
         NodeId::from_bytes([number; 32])
@@ -93,7 +95,7 @@ mod tests {
         let parts = [(1, 0), (2, 1), (3, 1), (4, 2), (5, 3)];
         let held = gather(parts.map(|(holder, index)| (node(holder), part(1, index, "4+2"))));
         let held = held.into_values().next().expect("one stripe");
-        assert_eq!((held.healthy_count(), held.spare_count()), (4, 0));
+        assert_eq!((held.healthy_count(), held.urgency()), (4, Urgency::Spare(0)));
         assert!(held.is_short(1) && !held.is_short(2));
         let holders = [1, 2, 3, 4, 5, 6].map(node);
         assert_eq!(held.lacking(&holders).collect::<Vec<_>>(), [node(6)]);
@@ -126,8 +128,8 @@ mod tests {
         let parts = stripe(1, 5, "4+2").chain(stripe(2, 4, "4+2")).chain(stripe(3, 2, "2+2"));
         let mut short: Vec<_> = gather(parts.chain(stripe(4, 3, "4+2"))).into_values().collect();
         most_endangered_first(&mut short);
-        let order: Vec<_> = short.iter().map(|held| held.spare_count()).collect();
-        assert_eq!(order, [-1, 0, 0, 1]);
-        assert_eq!(short[1].healthy_count(), 2, "of two that can lose nothing, the one of fewer parts");
+        let order: Vec<_> = short.iter().map(|held| held.urgency()).collect();
+        assert_eq!(order, [Urgency::Spare(0), Urgency::Spare(0), Urgency::Spare(1), Urgency::Short(1)]);
+        assert_eq!(short[0].healthy_count(), 2, "of two that can lose nothing, the one of fewer parts");
     }
 }
