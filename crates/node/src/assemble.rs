@@ -27,6 +27,7 @@ use datamesh_store::{OpenError, Recovery, Store, StoreSettings};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::acquaintances::Acquaintances;
 use crate::cached_items::CachedItems;
 use crate::discard::{Discarding, Keeping};
 use crate::home::{Home, HomeError};
@@ -106,6 +107,7 @@ enum Backing {
         watch: Arc<NetworkWatch>,
         watcher: Watcher,
         receipts: Option<Arc<ReceiptLog>>,
+        acquaintances: Option<Acquaintances>,
     },
 }
 
@@ -155,7 +157,9 @@ impl Client {
         settings: &Settings,
         entries: &[PeerAddress],
     ) -> Result<Self, AssembleError> {
-        let bootstrap = entries.iter().map(full_address).collect();
+        let acquaintances = Acquaintances::of(&home.met_path(), entries);
+        let met = acquaintances.as_ref().map(Acquaintances::load).unwrap_or_default();
+        let bootstrap = entries.iter().chain(&met).map(full_address).collect();
         let identity = Identity::generate()?;
         let key = identity.signing_key().clone();
         let mut network = NetworkSettings::client(identity, bootstrap);
@@ -174,7 +178,7 @@ impl Client {
             .map(|receipts| Arc::new(Notary { key, receipts: receipts as Arc<dyn Receipts> }));
         let watch = NetworkWatch::new(Arc::clone(&world.traffic) as Arc<dyn TrafficView>);
         let watcher = watch.start(network.clone(), Arc::clone(&world.clock));
-        let backing = Backing::Joined { network, cache, watch, watcher, receipts };
+        let backing = Backing::Joined { network, cache, watch, watcher, receipts, acquaintances };
         // What earlier clients of this home have found out about peers is known, and kept when this one closes.
         let scores = home.scores();
         scores.load(&world.traffic, world.clock.now());
@@ -218,8 +222,15 @@ impl Client {
                     }
                 }
             }
-            Backing::Joined { network, cache, watch, watcher, receipts } => {
+            Backing::Joined { network, cache, watch, watcher, receipts, acquaintances } => {
                 drop(watcher);
+                let mut draw = [0; 8];
+                SystemEntropy.fill(&mut draw);
+                let saved = acquaintances
+                    .map_or(Ok(()), |met| met.save(&network.topology(), u64::from_le_bytes(draw)));
+                if let Err(error) = saved {
+                    tracing::debug!(%error, "the nodes that were met are not remembered");
+                }
                 watch.note(self.world.clock.elapsed(), network.counters());
                 totals.saw(&watch);
                 network.shutdown().await;

@@ -166,6 +166,12 @@ impl Home {
         self.root.join("networks.toml")
     }
 
+    /// The nodes that were met of each mesh.
+    #[must_use]
+    pub fn met_path(&self) -> PathBuf {
+        self.root.join("met")
+    }
+
     /// What is known of peers.
     #[must_use]
     pub fn scores(&self) -> Scores {

@@ -1,6 +1,7 @@
 //! The composition root: settings in, a running node out.
 
 mod accounts;
+mod acquaintances;
 pub mod assemble;
 mod cached_items;
 pub mod discard;

@@ -181,6 +181,7 @@ pub(crate) struct Mesh {
     /// The client's home, which has joined the mesh.
     pub(crate) client: PathBuf,
     directory: tempfile::TempDir,
+    started_count: usize,
 }
 
 impl Mesh {
@@ -192,38 +193,50 @@ impl Mesh {
 
     /// The same, of nodes that have these settings.
     pub(crate) fn start_with(node_count: usize, settings: &[(&str, &str)]) -> Self {
+        Self::start_in_domains(node_count, 1, settings)
+    }
+
+    /// The same, so many nodes on each host.
+    pub(crate) fn start_in_domains(node_count: usize, per_host: usize, settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let home = |number: usize| directory.path().join(format!("node-{number}"));
-        let own = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let listen = ["--listen", "/ip4/127.0.0.1/tcp/0", "--capacity", "20GiB"];
-        for number in 0..node_count {
-            for (key, value) in settings {
-                json(&home(number), &["config", "set", key, value]);
-            }
-        }
-        let bootstrap = Node::start(home(0), own(&[&["bootstrap"], &listen[..]].concat()));
-        let address = bootstrap.address.clone();
-        let mut nodes = vec![bootstrap];
-        for number in 1..node_count {
-            let join = ["service", "--bootstrap", &address];
-            nodes.push(Node::start(home(number), own(&[&join[..], &listen[..]].concat())));
-        }
-        // Ports that the system chose are kept for restarts, as an operator's would be.
-        for node in &mut nodes {
-            let port_free = node.address.split("/p2p/").next().expect("a multiaddress").to_owned();
-            for argument in &mut node.arguments {
-                if argument == "/ip4/127.0.0.1/tcp/0" {
-                    *argument = port_free.clone();
-                }
-            }
-        }
         let client = directory.path().join("client");
-        json(&client, &["join", &address]);
+        let mut mesh = Self { nodes: Vec::new(), client, directory, started_count: 0 };
+        mesh.add_nodes(1, per_host, settings);
+        json(&mesh.client, &["join", &mesh.nodes[0].address]);
         // What comes back is to come from the nodes.
-        json(&client, &["config", "set", "cache.capacity", "0B"]);
-        let mesh = Self { nodes, client, directory };
-        mesh.wait_for_nodes(node_count);
+        json(&mesh.client, &["config", "set", "cache.capacity", "0B"]);
+        mesh.add_nodes(node_count - 1, per_host, settings);
         mesh
+    }
+
+    /// Starts more nodes, so many on each host, and waits until a client sees them.
+    pub(crate) fn add_nodes(&mut self, node_count: usize, per_host: usize, settings: &[(&str, &str)]) {
+        for _ in 0..node_count {
+            let number = self.started_count;
+            self.started_count += 1;
+            let home = self.path(&format!("node-{number}"));
+            for (key, value) in settings {
+                json(&home, &["config", "set", key, value]);
+            }
+            let domain = format!("here/home/host-{}", number / per_host);
+            let own = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let rest = ["--listen", "/ip4/127.0.0.1/tcp/0", "--capacity", "20GiB", "--domain", &domain];
+            let entry = self.nodes.last().map(|node| node.address.clone());
+            let begin = match &entry {
+                None => own(&["bootstrap"]),
+                Some(address) => own(&["service", "--bootstrap", address]),
+            };
+            let mut node = Node::start(home, [begin, own(&rest)].concat());
+            // A port that the system chose is kept for restarts, as an operator's would be.
+            let address = node.address.split("/p2p/").next().expect("a multiaddress").to_owned();
+            for argument in node.arguments.iter_mut().filter(|argument| *argument == "/ip4/127.0.0.1/tcp/0") {
+                argument.clone_from(&address);
+            }
+            self.nodes.push(node);
+        }
+        if self.client.exists() {
+            self.wait_for_nodes(self.nodes.len());
+        }
     }
 
     /// A path beside the homes.
