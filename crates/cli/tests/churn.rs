@@ -19,13 +19,8 @@ const NODES_PER_HOST: usize = 2;
 const JOINING: usize = 6;
 /// k and m of all that is put.
 const SCHEME: (u64, u64) = (4, 2);
-const GRACE: Duration = Duration::from_secs(10);
-const SETTINGS: [(&str, &str); 4] = [
-    ("placement.grace", "10s"),
-    ("repair.check_every", "1s"),
-    ("repair.settle", "3s"),
-    ("repair.rate", "off"),
-];
+const SETTINGS: [(&str, &str); 3] =
+    [("repair.check_every", "1s"), ("repair.settle", "3s"), ("repair.rate", "off")];
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// How many objects, and the bytes of each: in the long form 20 GiB, or fewer objects (`CHURN_OBJECTS`) where the disk has no room
