@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -109,4 +110,50 @@ fn what_is_deleted_stays_deleted() {
     }
     wait_until_whole(&mesh, &files[1..], "the other object");
     get(&mesh, &files[1].0, &files[1].1);
+}
+
+#[test]
+fn what_rots_on_a_disk_is_found_by_the_node_itself_and_made_again() {
+    let (mut mesh, files) = mesh_with_files(4);
+    let (scrubbed, control) = (2, 5);
+    json(&mesh.nodes[scrubbed].home, &["config", "set", "storage.scrub_period", "5s"]);
+    mesh.nodes[scrubbed].kill();
+    mesh.nodes[scrubbed].restart();
+    mesh.wait_for_nodes(NODES);
+    // While they run: what a node has not written itself it reads whole when it starts after a crash.
+    let mut random = Random(72);
+    for index in [scrubbed, control] {
+        let home = mesh.nodes[index].home.clone();
+        let files = support::files_below(&home).into_iter();
+        for segment in files.filter(|file| file.to_string_lossy().contains("segment-")) {
+            flip_bits(&home.join(segment), 20, &mut random);
+        }
+    }
+    let rotten = |mesh: &Mesh, index: usize| {
+        let samples = json(&mesh.client, &["metrics", &mesh.nodes[index].peer_id]);
+        let sample =
+            samples.iter().find(|sample| sample["metric"] == "datamesh_scrub_rotten").expect("it is told");
+        number(sample, "value")
+    };
+    let begun = Instant::now();
+    while rotten(&mesh, scrubbed) == 0 {
+        assert!(begun.elapsed() < WHOLE_WITHIN, "the rot is not found");
+        thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(rotten(&mesh, control), 0, "a node that reads its items within a month has not come to these");
+    wait_until_whole(&mesh, &files, "rot found by a scrub or a look from outside");
+    files.iter().for_each(|(path, object)| get(&mesh, path, object));
+}
+
+/// Turns so many bits of a segment, anywhere behind its header.
+fn flip_bits(path: &Path, count: u64, random: &mut Random) {
+    let file = fs::File::options().read(true).write(true).open(path).expect("it opens");
+    let size = file.metadata().expect("there").len();
+    for _ in 0..count {
+        let at = 96 + random.below(size - 96);
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).expect("readable");
+        byte[0] ^= 1 << random.below(8);
+        file.write_all_at(&byte, at).expect("written");
+    }
 }

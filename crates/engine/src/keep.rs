@@ -19,7 +19,7 @@ use datamesh_core::lease::Subject;
 
 use crate::progress::Observer;
 use crate::transfer::{Failure, Transfer, TransferSettings};
-use crate::world::{Items, ItemsError, World};
+use crate::world::{Clock, Items, ItemsError, World};
 
 /// Settling times until a repair is tried again that came to nothing.
 const POSTPONED_SETTLES: u32 = 10;
@@ -98,6 +98,12 @@ impl Keeper {
             short_since: BTreeMap::new(),
             looked_at: BTreeMap::new(),
         }
+    }
+
+    /// The clock that its rounds go by.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.world.clock)
     }
 
     /// Looks at all groups of the node once and repairs what has been short for long enough. Does nothing while the node

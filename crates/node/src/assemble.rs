@@ -33,7 +33,7 @@ use crate::discard::{Discarding, Keeping};
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
 use crate::maintain::Maintenance;
-use crate::metrics::{KeepTally, NetworkWatch, Source, Totals, TrafficView, Watcher};
+use crate::metrics::{NetworkWatch, Source, Totals, TrafficView, Watcher};
 use crate::neighbours::Neighbours;
 use crate::receipts::ReceiptLog;
 use crate::scores::Scores;
@@ -323,26 +323,21 @@ impl Node {
         network.data_plane = data_plane(settings);
         let network = datamesh_net::start(network, Arc::new(answering)).await?;
         let watcher = watch.start(network.clone(), Arc::clone(&clock));
-        let peers: Arc<dyn Peers> =
-            Arc::new(Neighbours { own, server: server.clone(), network: network.clone() });
-        let collect_every = settings.storage.collect_every.duration();
-        let mut maintenance = Maintenance::idle();
-        maintenance.collect(store.clone(), Arc::clone(&peers), Arc::clone(&clock), collect_every);
+        let peers = Arc::new(Neighbours { own, server: server.clone(), network: network.clone() });
+        let world = World {
+            traffic: Arc::clone(&traffic),
+            rings: Arc::default(),
+            clock,
+            entropy: Arc::new(SystemEntropy),
+            compute,
+            peers,
+            cache: Arc::new(NoCache),
+            notary: None,
+        };
+        let mut maintenance = Maintenance::start(&store, &world, &settings.storage, server.metrics(), home);
         if matches!(order.role, Role::Storage | Role::Archival) {
-            let world = World {
-                traffic: Arc::clone(&traffic),
-                rings: Arc::default(),
-                clock: Arc::clone(&clock),
-                entropy: Arc::new(SystemEntropy),
-                compute,
-                peers,
-                cache: Arc::new(NoCache),
-                notary: None,
-            };
             let keeper = Keeper::new(world, own, items, keep_settings(settings), Arc::new(Unobserved));
-            let tally = Arc::new(KeepTally::default());
-            server.metrics().add(Arc::clone(&tally) as Arc<dyn Source>);
-            maintenance.keep(keeper, tally, clock, settings.repair.check_every.duration());
+            maintenance.keep(keeper, server.metrics(), settings.repair.check_every.duration());
         }
         if !order.entries.is_empty() {
             network.joined(JOIN_DEADLINE).await?;

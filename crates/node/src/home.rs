@@ -178,6 +178,12 @@ impl Home {
         Scores::at(self.root.join("peers.scores"))
     }
 
+    /// Where the node notes how far it has read its items again.
+    #[must_use]
+    pub fn scrubbed_path(&self) -> PathBuf {
+        self.node_disk_path().join("scrubbed")
+    }
+
     /// The disk of the node that runs from this home.
     #[must_use]
     pub fn node_disk_path(&self) -> PathBuf {

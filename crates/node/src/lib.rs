@@ -18,6 +18,7 @@ mod receipting;
 pub mod receipts;
 pub mod scheme;
 pub mod scores;
+mod scrub;
 pub mod serve;
 pub mod settings;
 pub mod system;

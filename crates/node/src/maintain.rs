@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use datamesh_core::time::Epoch;
 use datamesh_engine::keep::{Keeper, Round};
-use datamesh_engine::world::{Clock, ItemsError, Peers};
+use datamesh_engine::world::{Clock, ItemsError, Peers, World};
 use datamesh_store::{Collected, Store};
 use tokio::task::JoinHandle;
 
-use crate::metrics::KeepTally;
+use crate::home::Home;
+use crate::metrics::{KeepTally, Registry, Source};
+use crate::scrub::{Scrub, ScrubTally};
+use crate::settings::StorageSettings;
 
 /// The shortest pause between two collections: each is a commit to the index at the least.
 const COLLECT_EVERY_MIN: Duration = Duration::from_secs(1);
@@ -20,59 +23,64 @@ const CHECK_EVERY_MIN: Duration = Duration::from_millis(500);
 pub(crate) struct Maintenance(Vec<JoinHandle<()>>);
 
 impl Maintenance {
-    /// No work yet.
-    pub(crate) const fn idle() -> Self {
-        Self(Vec::new())
-    }
-
-    /// Collects a store's garbage, one period after the start and after each collection.
-    pub(crate) fn collect(
-        &mut self,
-        store: Store,
-        peers: Arc<dyn Peers>,
-        clock: Arc<dyn Clock>,
-        collect_every: Duration,
-    ) {
-        let pause = collect_every.max(COLLECT_EVERY_MIN);
-        self.0.push(tokio::spawn(async move {
-            loop {
-                clock.sleep(pause).await;
-                // Leases end by the clock. Where all others seem to be silent, it may be the clock that is wrong.
-                let trusted = !peers.topology().is_isolated();
-                let now = if trusted { clock.now().epoch() } else { Epoch::from_hours(0) };
-                match store.collect(now).await {
-                    Ok(collected) => report(&collected),
-                    Err(ItemsError::Closed) => return,
-                    Err(error) => {
-                        tracing::warn!(%error, "garbage was not collected, the next try is in a while");
-                    }
-                }
-            }
-        }));
+    /// The work that every store needs: its garbage is collected and its items are read again.
+    pub(crate) fn start(
+        store: &Store,
+        world: &World,
+        settings: &StorageSettings,
+        metrics: &Registry,
+        home: &Home,
+    ) -> Self {
+        let collect_every = settings.collect_every.duration().max(COLLECT_EVERY_MIN);
+        let collecting =
+            collect(store.clone(), Arc::clone(&world.peers), Arc::clone(&world.clock), collect_every);
+        let tally = Arc::new(ScrubTally::default());
+        metrics.add(Arc::clone(&tally) as Arc<dyn Source>);
+        let scrub = Scrub {
+            store: store.clone(),
+            clock: Arc::clone(&world.clock),
+            tally,
+            period: settings.scrub_period.duration(),
+            progress: home.scrubbed_path(),
+        };
+        Self(vec![tokio::spawn(collecting), tokio::spawn(scrub.run())])
     }
 
     /// Keeps the node's placement groups whole: looks at them one period after the start and after each look.
-    pub(crate) fn keep(
-        &mut self,
-        mut keeper: Keeper,
-        tally: Arc<KeepTally>,
-        clock: Arc<dyn Clock>,
-        check_every: Duration,
-    ) {
-        let pause = check_every.max(CHECK_EVERY_MIN);
-        self.0.push(tokio::spawn(async move {
-            loop {
-                clock.sleep(pause).await;
-                match keeper.round().await {
-                    Ok(round) => {
-                        tally.note(&round);
-                        report_round(&round);
-                    }
-                    Err(ItemsError::Closed) => return,
-                    Err(error) => tracing::warn!(%error, "placement groups could not be looked at"),
-                }
+    pub(crate) fn keep(&mut self, keeper: Keeper, metrics: &Registry, check_every: Duration) {
+        let tally = Arc::new(KeepTally::default());
+        metrics.add(Arc::clone(&tally) as Arc<dyn Source>);
+        self.0.push(tokio::spawn(keep(keeper, tally, check_every.max(CHECK_EVERY_MIN))));
+    }
+}
+
+/// Collects a store's garbage, one pause after the start and after each collection.
+async fn collect(store: Store, peers: Arc<dyn Peers>, clock: Arc<dyn Clock>, pause: Duration) {
+    loop {
+        clock.sleep(pause).await;
+        // Leases end by the clock. Where all others seem to be silent, it may be the clock that is wrong.
+        let trusted = !peers.topology().is_isolated();
+        let now = if trusted { clock.now().epoch() } else { Epoch::from_hours(0) };
+        match store.collect(now).await {
+            Ok(collected) => report(&collected),
+            Err(ItemsError::Closed) => return,
+            Err(error) => tracing::warn!(%error, "garbage was not collected, the next try is in a while"),
+        }
+    }
+}
+
+async fn keep(mut keeper: Keeper, tally: Arc<KeepTally>, pause: Duration) {
+    let clock = keeper.clock();
+    loop {
+        clock.sleep(pause).await;
+        match keeper.round().await {
+            Ok(round) => {
+                tally.note(&round);
+                report_round(&round);
             }
-        }));
+            Err(ItemsError::Closed) => return,
+            Err(error) => tracing::warn!(%error, "placement groups could not be looked at"),
+        }
     }
 }
 

@@ -146,6 +146,8 @@ settings! {
         free_floor: ByteSize = "1GiB",
         /// How often a node gives back the space of what no lease protects any more; once a second at most.
         collect_every: Period = "1h",
+        /// How long it may take until a node has read all that it holds again, to find what has rotted.
+        scrub_period: Period = "30days",
         /// The directories of the embedded mesh, relative to the home; six of them under the home if there are none.
         disks: Vec<PathBuf> = "",
     }

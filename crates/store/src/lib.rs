@@ -13,6 +13,7 @@ mod index;
 pub mod journal;
 mod read;
 mod recover;
+mod scrub;
 mod segment;
 mod settings;
 mod shared;
@@ -22,6 +23,7 @@ mod write;
 
 pub use crate::compact::Collected;
 pub use crate::recover::{OpenError, Recovery};
+pub use crate::scrub::Scrubbed;
 pub use crate::settings::StoreSettings;
 pub use crate::store::Store;
 pub use crate::verify::Findings;

@@ -248,6 +248,7 @@ fn retry_moved<T>(
         match read(&row) {
             Ok(read) => return Ok(Some(read)),
             Err(error) if error.kind() == ErrorKind::NotFound && moves < MOVES_MAX => moves += 1,
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(ItemsError::Rotten(*item)),
             Err(error) => return Err(disk_error("read", &error)),
         }
     }

@@ -6,7 +6,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use datamesh_core::id::ItemId;
 use datamesh_engine::world::ItemsError;
 
 use crate::disk::{Disk, DiskFile};
@@ -148,12 +147,6 @@ impl OpenFiles {
 /// Says of a failed disk operation what it was about.
 pub(crate) fn disk_error(what: &str, error: &dyn std::error::Error) -> ItemsError {
     ItemsError::Disk(format!("{what}: {error}"))
-}
-
-/// Whether the bytes of an item are where the index says, read whole.
-pub(crate) fn is_rotten(shared: &Shared, item: &ItemId, row: &ItemRow) -> io::Result<bool> {
-    let size = usize::try_from(row.payload_size).expect("32 bits fit a usize");
-    Ok(!item.matches(&shared.read_payload(row, 0, size)?))
 }
 
 /// The place behind a segment's end: where its next record goes.

@@ -21,6 +21,7 @@ use crate::compact::Collected;
 use crate::disk::Disk;
 use crate::read::{self, Readers};
 use crate::recover::{OpenError, Recovered, Recovery, recover};
+use crate::scrub::{Scrubbed, scrub};
 use crate::settings::StoreSettings;
 use crate::shared::Shared;
 use crate::verify::{Findings, verify_quick};
@@ -122,6 +123,23 @@ impl Store {
     ) -> Result<Vec<Description>, ItemsError> {
         let shared = self.inner.shared.clone();
         self.readers().run(move || read::list(&shared, after, item_count_max)).await
+    }
+
+    /// Reads items behind another one whole, in the order of the index, at most so many: bytes, records and leases. What is
+    /// rotten is forgotten, so that it is missed and made again.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the index can't be read.
+    ///
+    /// # Cancel safety
+    /// What was found rotten until it is dropped may or may not be forgotten.
+    pub async fn scrub(&self, after: Option<ItemId>, count_max: usize) -> Result<Scrubbed, ItemsError> {
+        let shared = self.inner.shared.clone();
+        let scrubbed = self.readers().run(move || scrub(&shared, after, count_max)).await?;
+        for item in &scrubbed.rotten {
+            self.send(Command::Condemn { item: *item }).await?;
+        }
+        Ok(scrubbed)
     }
 
     /// Compares the index with the segments' headers and sizes, without reading what is between.

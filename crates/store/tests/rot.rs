@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use datamesh_core::id::ItemId;
 use datamesh_core::time::Epoch;
 use datamesh_core::wire::StoredItem;
 use datamesh_engine::world::{Items, ItemsError};
@@ -247,4 +248,77 @@ fn an_item_that_is_none_is_refused() {
     let item = StoredItem::Shard { index: 3, stripe };
     let stored = block_on(store.store(item.clone(), lease(&item, 1, NEVER), payload));
     assert!(matches!(stored, Err(ItemsError::Disk(_))), "{stored:?}");
+}
+
+/// Scrubs everything. Says what was found rotten.
+fn scrub_all(store: &Store) -> Vec<ItemId> {
+    let (mut rotten, mut last) = (Vec::new(), None);
+    loop {
+        let scrubbed = block_on(store.scrub(last, 7)).expect("the index is sound");
+        assert_eq!(scrubbed.unreadable, []);
+        rotten.extend(scrubbed.rotten);
+        if scrubbed.last.is_none() {
+            break;
+        }
+        last = scrubbed.last;
+    }
+    // The writer has done what it was asked before it answers this.
+    block_on(store.collect(Epoch::from_hours(0))).expect("collects");
+    rotten
+}
+
+#[test]
+fn a_scrub_finds_whatever_bit_has_turned_wherever_it_lies() {
+    let mut found_count = 0;
+    let sound = tempfile::tempdir().expect("a directory");
+    let (payloads, _) = filled(sound.path());
+    let content = fs::read(first_segment(sound.path())).expect("reads");
+    // From the end of the segment's header on, a bit of every so manieth byte.
+    for at in (96..content.len()).step_by(content.len() / 150) {
+        let directory = tempfile::tempdir().expect("a directory");
+        for file in fs::read_dir(sound.path()).expect("reads").map(|file| file.expect("reads").path()) {
+            fs::copy(&file, directory.path().join(file.file_name().expect("a file"))).expect("copied");
+        }
+        let store = open(directory.path()).expect("opens");
+        assert_eq!(scrub_all(&store), [], "nothing is rotten yet");
+        let segment = first_segment(directory.path());
+        let mut wrong = content.clone();
+        wrong[at] ^= 1 << (at % 8);
+        fs::write(&segment, &wrong).expect("written");
+        let rotten = scrub_all(&store);
+        let left: Vec<bool> = payloads
+            .iter()
+            .map(|payload| block_on(store.has(vec![id(&block(payload))])).expect("reads")[0])
+            .collect();
+        assert_eq!(left.iter().filter(|held| !**held).count(), rotten.len(), "byte {at}");
+        assert!(rotten.len() <= 1, "one bit is of one item: byte {at}");
+        found_count += rotten.len();
+        assert_eq!(scrub_all(&store), [], "it is found once");
+        drop(store);
+        // Nothing that was taken for sound needed the index: the segments alone say the same.
+        fs::remove_file(directory.path().join("index")).expect("removed");
+        let again = open(directory.path()).expect("opens");
+        let held: Vec<bool> = payloads
+            .iter()
+            .map(|payload| block_on(again.has(vec![id(&block(payload))])).expect("reads")[0])
+            .collect();
+        assert_eq!(held, left, "byte {at}");
+        for payload in payloads.iter().zip(&held).filter(|(_, held)| **held).map(|(payload, _)| payload) {
+            assert_eq!(block_on(again.fetch_checked(id(&block(payload)))), Ok(Some(payload.clone())));
+        }
+    }
+    assert!(found_count > 100, "{found_count} of some 150 lay in records");
+}
+
+#[test]
+fn a_scrub_finds_what_was_cut_off() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (payloads, _) = filled(directory.path());
+    let store = open(directory.path()).expect("opens");
+    let segment = first_segment(directory.path());
+    let size = fs::metadata(&segment).expect("is there").len();
+    fs::File::options().write(true).open(&segment).expect("opens").set_len(size / 2).expect("cut");
+    let rotten = scrub_all(&store);
+    assert!(!rotten.is_empty() && rotten.len() < payloads.len(), "{} of {}", rotten.len(), payloads.len());
+    assert_eq!(held(&store, &payloads), payloads.len() - rotten.len());
 }

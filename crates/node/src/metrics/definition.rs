@@ -133,6 +133,17 @@ metrics! {
     /// Parts that it dropped because their nodes have them.
     KEEP_DISCARDED = Counter "datamesh_keep_discarded" [];
 
+    /// Items that were read again to see whether they have rotted.
+    SCRUB_ITEMS = Counter "datamesh_scrub_items" [];
+    /// Bytes of them.
+    SCRUB_BYTES = Counter "datamesh_scrub_item_bytes" [];
+    /// Of these, items that had rotted: they are held no more, and made again from others.
+    SCRUB_ROTTEN = Counter "datamesh_scrub_rotten" [];
+    /// Of these, items that the disk did not give.
+    SCRUB_UNREADABLE = Counter "datamesh_scrub_unreadable" [];
+    /// Times that all items were read.
+    SCRUB_PASSES = Counter "datamesh_scrub_passes" [];
+
     /// Bytes of items that puts, gets and repairs sent to nodes or received from them.
     ITEM_BYTES = Counter "datamesh_item_bytes" ["direction"];
     /// Items that puts, gets and repairs asked of nodes: `succeeded` or `failed`.

@@ -16,8 +16,9 @@ use crate::index::rows::{LeaseRow, key_of_item, key_of_put};
 use crate::index::tables::{Ended, Tables, Unleased};
 use crate::read::keeping_at;
 use crate::recover::make_void;
+use crate::scrub::is_rotten;
 use crate::segment::{Draft, Frame, Keeping, PAYLOAD_SIZE_MAX, Place, Record};
-use crate::shared::{Shared, disk_error, is_rotten};
+use crate::shared::{Shared, disk_error};
 use crate::write::{Command, GroupError, Outcome, Room};
 
 /// A group that is being put together. The index is changed as it will be once the group is written; the change is
@@ -135,6 +136,11 @@ impl<'a> Plan<'a> {
         let Some(row) = self.tables.item(&key)? else {
             return Ok(Ok(0));
         };
+        // What this very group writes is not on the disk yet.
+        let leases = self.tables.leases_of(&key, ITEM_LEASES_MAX)?;
+        if leases.iter().any(|(_, place)| self.is_planned(*place)) || self.is_planned(row.place) {
+            return Ok(Ok(1));
+        }
         match is_rotten(self.shared, item, &row) {
             Ok(true) => {}
             Ok(false) => return Ok(Ok(1)),
@@ -145,7 +151,10 @@ impl<'a> Plan<'a> {
             make_void(&*file, &self.shared.key, row.place)?;
             file.sync_data()
         });
-        if let Err(error) = marked {
+        // Nothing can be marked behind the end of a file, and nothing will be found there.
+        if let Err(error) = marked
+            && error.kind() != std::io::ErrorKind::UnexpectedEof
+        {
             return Ok(Err(disk_error("mark as rotten", &error)));
         }
         self.tables.forget(&key)?;

@@ -1,0 +1,84 @@
+//! Looks at items as they lie on the disk: bytes, records and leases, of which none may have rotted.
+
+use std::io::{self, ErrorKind};
+
+use datamesh_core::id::ItemId;
+use datamesh_core::limits::ITEM_LEASES_MAX;
+use datamesh_engine::world::ItemsError;
+
+use crate::index::ItemRow;
+use crate::index::rows::{item_of_key, key_of_item};
+use crate::read::{index_error, keeping_at};
+use crate::segment::{Kind, read_record};
+use crate::shared::Shared;
+
+/// What a look at some items found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scrubbed {
+    /// The last item that was looked at; `None` behind the last of all.
+    pub last: Option<ItemId>,
+    /// Items that were looked at.
+    pub item_count: u64,
+    /// Their bytes.
+    pub size: u64,
+    /// Items that are not what they were stored as: they are held no more.
+    pub rotten: Vec<ItemId>,
+    /// Items that the disk does not give, whatever they are.
+    pub unreadable: Vec<ItemId>,
+}
+
+/// Looks at items behind another one, in the order of the index, at most so many. Whoever asked has the rotten ones condemned.
+pub(crate) fn scrub(
+    shared: &Shared,
+    after: Option<ItemId>,
+    count_max: usize,
+) -> Result<Scrubbed, ItemsError> {
+    let after = after.as_ref().map(key_of_item);
+    let items = shared.index().items_after(after.as_ref(), count_max).map_err(index_error)?;
+    let mut scrubbed = Scrubbed::default();
+    for (key, _) in items {
+        let item = item_of_key(&key);
+        scrubbed.last = Some(item);
+        // Looked up again: it may have been moved or released meanwhile.
+        let Some(row) = shared.index().item(&item).map_err(index_error)? else { continue };
+        scrubbed.item_count += 1;
+        scrubbed.size += u64::from(row.payload_size);
+        match is_rotten(shared, &item, &row) {
+            Ok(false) => {}
+            Ok(true) => scrubbed.rotten.push(item),
+            // Its segment was compacted away under the reader.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::error!(%item, segment = row.place.segment, offset = row.place.offset, %error, "item can't be read");
+                scrubbed.unreadable.push(item);
+            }
+        }
+    }
+    Ok(scrubbed)
+}
+
+/// Whether anything of an item is not what was written: its bytes, its record, or one of its leases. A file that is too short is
+/// rotten too; what the disk refuses to read is an error.
+pub(crate) fn is_rotten(shared: &Shared, item: &ItemId, row: &ItemRow) -> io::Result<bool> {
+    match is_sound(shared, item, row) {
+        Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => Ok(true),
+        sound => sound.map(|sound| !sound),
+    }
+}
+
+fn is_sound(shared: &Shared, item: &ItemId, row: &ItemRow) -> io::Result<bool> {
+    let size = usize::try_from(row.payload_size).expect("32 bits fit a usize");
+    if !item.matches(&shared.read_payload(row, 0, size)?) {
+        return Ok(false);
+    }
+    let file = shared.file(row.place.segment)?;
+    let record = read_record(&*file, &shared.key, row.place)?;
+    if !matches!(record, Some((frame, Some(_))) if frame.kind == Kind::Item) {
+        return Ok(false);
+    }
+    let leases = shared.index().leases_of(&key_of_item(item), ITEM_LEASES_MAX).map_err(io::Error::other)?;
+    for (_, place) in leases {
+        keeping_at(shared, place)?;
+    }
+    Ok(true)
+}
