@@ -22,7 +22,7 @@ pub use keys::{
 };
 pub use mesh::{
     BandwidthArgs, BenchArgs, BenchFetchArgs, BootstrapArgs, DemoArgs, HealthArgs, JoinArgs, MetricsArgs,
-    NetworksArgs, NetworksCommand, NodeArgs, PeersArgs, ServiceArgs, UpArgs,
+    NetworksArgs, NetworksCommand, NodeArgs, NodeCommand, NodeStateArgs, PeersArgs, ServiceArgs, UpArgs,
 };
 pub use settings::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigGetArgs, ConfigSetArgs, ManArgs};
 pub use value::{ByteRange, Metadata, ParseByteRangeError};
@@ -94,6 +94,8 @@ pub enum Command {
     Bootstrap(BootstrapArgs),
     /// Run a node that joins a mesh
     Service(ServiceArgs),
+    /// Tell the node of this home to give away what it holds, or to hold again
+    Node(NodeStateArgs),
     /// Make commands talk to a mesh
     Join(JoinArgs),
     /// List the meshes that were joined, or choose one

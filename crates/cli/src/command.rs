@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod delete;
 mod demo;
+mod drain;
 mod engine_error;
 mod error;
 mod get;
@@ -75,6 +76,7 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Init(args) => init::run(args, context, ui),
         Command::Join(args) => join::run(args, context, ui),
         Command::Networks(args) => networks::run(args, context, ui),
+        Command::Node(args) => drain::run(args, context, ui),
         Command::Keys(args) => keys::run(args, context, ui),
         Command::Config(args) => config::run(args, context, ui),
         Command::Completions(args) => completions::run(args, ui),

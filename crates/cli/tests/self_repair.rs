@@ -145,6 +145,38 @@ fn what_rots_on_a_disk_is_found_by_the_node_itself_and_made_again() {
     files.iter().for_each(|(path, object)| get(&mesh, path, object));
 }
 
+#[test]
+fn a_node_that_drains_gives_all_away_and_remembers_to_when_it_is_restarted() {
+    let (mut mesh, files) = mesh_with_files(4);
+    support::failure(&mesh.client, &["node", "drain"], 3);
+    let leaving = mesh.nodes[4].home.clone();
+    assert_eq!(field(&json(&leaving, &["node", "drain"])[0], "state"), "draining");
+    mesh.nodes[4].kill();
+    mesh.nodes[4].restart();
+    let peer = |mesh: &Mesh| {
+        let peers = json(&mesh.client, &["peers"]);
+        let own = |peer: &serde_json::Value| field(peer, "peer_id") == mesh.nodes[4].peer_id;
+        peers.into_iter().find(own).expect("it is known")
+    };
+    let begun = Instant::now();
+    while field(&peer(&mesh), "state") != "draining" || peer(&mesh)["item_count"] != 0 {
+        assert!(begun.elapsed() < WHOLE_WITHIN, "{}", peer(&mesh));
+        thread::sleep(Duration::from_millis(500));
+    }
+    println!("drained after {:.1} s", begun.elapsed().as_secs_f64());
+    mesh.nodes[4].kill();
+    wait_until_whole(&mesh, &files, "without the node that drained");
+    mesh.nodes[4].restart();
+    assert_eq!(field(&json(&leaving, &["node", "activate"])[0], "state"), "active");
+    let begun = Instant::now();
+    while peer(&mesh)["item_count"] == 0 || peer(&mesh)["item_count"].is_null() {
+        assert!(begun.elapsed() < WHOLE_WITHIN, "it is given nothing: {}", peer(&mesh));
+        thread::sleep(Duration::from_millis(500));
+    }
+    wait_until_whole(&mesh, &files, "with the node again");
+    files.iter().for_each(|(path, object)| get(&mesh, path, object));
+}
+
 /// Turns so many bits of a segment, anywhere behind its header.
 fn flip_bits(path: &Path, count: u64, random: &mut Random) {
     let file = fs::File::options().read(true).write(true).open(path).expect("it opens");

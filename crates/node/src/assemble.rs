@@ -335,6 +335,7 @@ impl Node {
             notary: None,
         };
         let mut maintenance = Maintenance::start(&store, &world, &settings.storage, server.metrics(), home);
+        maintenance.follow(home, network.clone(), Arc::clone(&world.clock));
         if matches!(order.role, Role::Storage | Role::Archival) {
             let keeper = Keeper::new(world, own, items, keep_settings(settings), Arc::new(Unobserved));
             maintenance.keep(keeper, server.metrics(), settings.repair.check_every.duration());

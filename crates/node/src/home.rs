@@ -178,6 +178,33 @@ impl Home {
         Scores::at(self.root.join("peers.scores"))
     }
 
+    /// Whether the node of this home is to give away what it holds.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining_path().exists()
+    }
+
+    /// Says whether it is to. A running node sees it within seconds; one that is not, when it starts.
+    ///
+    /// # Errors
+    /// [`HomeError::Write`].
+    pub fn set_draining(&self, draining: bool) -> Result<(), HomeError> {
+        let path = self.draining_path();
+        let written = if draining {
+            fs::create_dir_all(self.node_disk_path()).and_then(|()| fs::write(&path, ""))
+        } else {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        };
+        written.map_err(|source| HomeError::Write { path, source })
+    }
+
+    fn draining_path(&self) -> PathBuf {
+        self.node_disk_path().join("draining")
+    }
+
     /// Where the node notes how far it has read its items again.
     #[must_use]
     pub fn scrubbed_path(&self) -> PathBuf {

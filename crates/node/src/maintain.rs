@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datamesh_core::time::Epoch;
+use datamesh_core::topology::NodeState;
 use datamesh_engine::keep::{Keeper, Round};
 use datamesh_engine::world::{Clock, ItemsError, Peers, World};
+use datamesh_net::Network;
 use datamesh_store::{Collected, Store};
 use tokio::task::JoinHandle;
 
@@ -18,6 +20,10 @@ use crate::settings::StorageSettings;
 const COLLECT_EVERY_MIN: Duration = Duration::from_secs(1);
 /// The shortest pause between two looks at all placement groups.
 const CHECK_EVERY_MIN: Duration = Duration::from_millis(500);
+
+/// How often a node looks what its home says that it is to do.
+const FOLLOW_EVERY: Duration = Duration::from_secs(2);
+const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The work under way. It ends when this is dropped; a collection that was begun goes on in the store.
 pub(crate) struct Maintenance(Vec<JoinHandle<()>>);
@@ -46,6 +52,11 @@ impl Maintenance {
         Self(vec![tokio::spawn(collecting), tokio::spawn(scrub.run())])
     }
 
+    /// Says to the mesh whether the node gives away what it holds, as its home says.
+    pub(crate) fn follow(&mut self, home: &Home, network: Network, clock: Arc<dyn Clock>) {
+        self.0.push(tokio::spawn(follow(home.clone(), network, clock)));
+    }
+
     /// Keeps the node's placement groups whole: looks at them one period after the start and after each look.
     pub(crate) fn keep(&mut self, keeper: Keeper, metrics: &Registry, check_every: Duration) {
         let tally = Arc::new(KeepTally::default());
@@ -66,6 +77,23 @@ async fn collect(store: Store, peers: Arc<dyn Peers>, clock: Arc<dyn Clock>, pau
             Err(ItemsError::Closed) => return,
             Err(error) => tracing::warn!(%error, "garbage was not collected, the next try is in a while"),
         }
+    }
+}
+
+async fn follow(home: Home, network: Network, clock: Arc<dyn Clock>) {
+    let mut said = NodeState::Active;
+    loop {
+        let wanted = if home.is_draining() { NodeState::Draining } else { NodeState::Active };
+        if wanted != said {
+            match network.announce(wanted, ANNOUNCE_DEADLINE).await {
+                Ok(told_count) => {
+                    tracing::info!(?wanted, told_count, "the node's state has changed");
+                    said = wanted;
+                }
+                Err(error) => tracing::warn!(%error, "the node's state could not be announced"),
+            }
+        }
+        clock.sleep(FOLLOW_EVERY).await;
     }
 }
 

@@ -28,6 +28,7 @@ examples! {
     LOAD = r#"{"transfer_count":1000,"failure_count":0,"size":1048592000,"seconds":10.0,"latency_p50_s":0.1,"latency_p99_s":0.2}"#;
     IDENTITY = r#"{"name":"main","recipient":"datamesh-recipient-1…","owner":"9263…","created":"2026-03-01T12:00:00Z","retired":null,"locked":false,"current":true}"#;
     SECRET = r#"{"name":"main","secret":"datamesh-secret-1…"}"#;
+    NODE_STATE = r#"{"state":"draining"}"#;
     NETWORK = r#"{"name":"mesh","current":true,"addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"]}"#;
     NODE = r#"{"peer_id":"12D3KooW…","addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"]}"#;
     SETTING = r#"{"key":"put.mode","value":"sealed","source":"default"}"#;

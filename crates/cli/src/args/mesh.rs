@@ -121,6 +121,25 @@ impl ServiceArgs {
     }
 }
 
+/// Arguments of `node`.
+#[derive(Debug, Args)]
+pub struct NodeStateArgs {
+    /// What it is to do.
+    #[command(subcommand)]
+    pub command: NodeCommand,
+}
+
+/// What the node of a home is to do.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Give away what the node holds and take nothing new, so that it can be stopped for good; it goes on serving meanwhile
+    #[command(after_long_help = json::NODE_STATE)]
+    Drain,
+    /// Take and hold parts again
+    #[command(after_long_help = json::NODE_STATE)]
+    Activate,
+}
+
 /// Arguments of `join`.
 #[derive(Debug, Args)]
 #[command(after_long_help = json::NETWORK)]
