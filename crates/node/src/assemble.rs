@@ -45,6 +45,9 @@ use crate::system::{SystemClock, SystemCompute, SystemEntropy};
 const IN_USE_PATIENCE: Duration = Duration::from_secs(10);
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a node may take to answer another one that repairs before a second one is asked for the same.
+const KEEP_HEDGE_AFTER: Duration = Duration::from_secs(10);
+
 /// How long a client waits for the first node of its mesh.
 const JOIN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -337,7 +340,7 @@ impl Node {
         let mut maintenance = Maintenance::start(&store, &world, &settings.storage, server.metrics(), home);
         maintenance.follow(home, network.clone(), Arc::clone(&world.clock));
         if matches!(order.role, Role::Storage | Role::Archival) {
-            let keeper = Keeper::new(world, own, items, keep_settings(settings), Arc::new(Unobserved));
+            let keeper = Keeper::new(world, own, items, keep_settings(settings, own), Arc::new(Unobserved));
             maintenance.keep(keeper, server.metrics(), settings.repair.check_every.duration());
         }
         if !order.entries.is_empty() {
@@ -517,11 +520,14 @@ fn transfer(settings: &Settings) -> TransferSettings {
 }
 
 /// How a node keeps what it holds whole: behind all that it does for others.
-fn keep_settings(settings: &Settings) -> KeepSettings {
+fn keep_settings(settings: &Settings, own: NodeId) -> KeepSettings {
     let rate = settings.repair.rate.rate();
     let transfer = TransferSettings {
         priority: Priority::Background,
         limits: ByDirection { upload: rate, download: rate },
+        // Nobody waits for it, and whoever is asked twice sends twice.
+        hedge_after: KEEP_HEDGE_AFTER,
+        own: Some(own),
         ..transfer(settings)
     };
     KeepSettings { transfer, settle: settings.repair.settle.duration() }

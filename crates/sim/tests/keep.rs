@@ -42,7 +42,8 @@ impl Kept {
     }
 
     fn start(&mut self, node: NodeId) {
-        let settings = KeepSettings { transfer: TransferSettings::default(), settle: SETTLE };
+        let transfer = TransferSettings { own: Some(node), ..TransferSettings::default() };
+        let settings = KeepSettings { transfer, settle: SETTLE };
         let items: Arc<dyn Items> = self.mesh.items[&node].clone();
         let keeper = Keeper::new(self.mesh.sim.world_of(node), node, items, settings, Arc::new(Unobserved));
         self.keepers.insert(node, keeper);
@@ -341,6 +342,45 @@ fn what_is_just_being_put_is_left_alone() {
         assert_eq!(rounds.iter().map(|round| (round.short_count, round.repaired)).max(), Some((1, 0)));
         items.store(description.item, description.leases[0].clone(), payload).await.expect("stored");
         assert_eq!(kept.settle().await, (0, 0));
+        assert_eq!(kept.mesh.get(done.object).await.expect("whole"), bytes);
+    });
+}
+
+#[test]
+fn where_the_first_holder_is_silent_the_second_leads() {
+    SimWorld::run(8, Link::default(), async |sim| {
+        let mut kept = Kept::new(sim, 8);
+        let bytes = noise(9, 12 << 20);
+        let done = kept.mesh.put(&bytes, "4+2").await.expect("acknowledged");
+        kept.settle().await;
+        let ring = Ring::of(&kept.mesh.sim.network().topology());
+        let led_by = |part: &Part| ring.order(part.subject.group()).next().expect("a node");
+        // All that another node holds of the groups that one node leads.
+        let (away, robbed, lost) = kept
+            .mesh
+            .nodes
+            .iter()
+            .flat_map(|away| kept.mesh.nodes.iter().map(move |robbed| (*away, *robbed)))
+            .filter(|(away, robbed)| away != robbed)
+            .map(|(away, robbed)| {
+                let parts = kept.mesh.items[&robbed].all_parts();
+                (away, robbed, parts.into_iter().filter(|part| led_by(part) == away).collect::<Vec<Part>>())
+            })
+            .max_by_key(|(.., lost)| lost.len())
+            .expect("there are nodes");
+        assert!(!lost.is_empty());
+        kept.kill(away);
+        assert!(lost.iter().all(|part| kept.mesh.items[&robbed].lose(part.item)));
+        let (repaired, _) = kept.settle().await;
+        assert_eq!(
+            repaired,
+            u64::try_from(lost.len()).expect("few"),
+            "what the silent node has is left to it"
+        );
+        kept.mesh.mend_all();
+        kept.start(away);
+        assert_eq!(kept.settle().await, (0, 0));
+        kept.assert_in_place();
         assert_eq!(kept.mesh.get(done.object).await.expect("whole"), bytes);
     });
 }

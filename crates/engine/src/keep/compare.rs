@@ -1,6 +1,6 @@
 //! Compares what the holders of a group say they hold, in brief.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datamesh_core::encode::encode;
 use datamesh_core::id::{NodeId, PlacementGroup};
@@ -68,54 +68,92 @@ impl Compared {
 }
 
 impl Keeper {
-    /// The groups that this node leads and whose holders differ.
+    /// The groups that this node leads and whose holders differ: those of which it is the first holder, and those whose first
+    /// holder is silent and of which it is the second.
     pub(super) async fn compare(
         &self,
         transfer: &Transfer,
         own: Vec<Summary>,
         round: &mut Round,
     ) -> Vec<Compared> {
-        let led =
-            own.into_iter().filter(|summary| transfer.group_order(summary.group).next() == Some(self.own));
+        let (mut led, mut second): (Vec<Summary>, Vec<(NodeId, Summary)>) = (Vec::new(), Vec::new());
+        for summary in own {
+            let mut order = transfer.group_order(summary.group);
+            match (order.next(), order.next()) {
+                (Some(first), _) if first == self.own => led.push(summary),
+                (Some(first), Some(next)) if next == self.own => second.push((first, summary)),
+                _ => {}
+            }
+        }
+        let firsts: BTreeSet<NodeId> = second.iter().map(|(first, _)| *first).collect();
+        let silent = silent_of(transfer, firsts).await;
+        led.extend(
+            second.into_iter().filter(|(first, _)| silent.contains(first)).map(|(_, summary)| summary),
+        );
+        round.group_count = count(led.len());
         let mut compared: Vec<Compared> = led
+            .into_iter()
             .map(|summary| Compared {
                 group: summary.group,
-                holders: vec![self.own],
+                holders: Vec::new(),
                 summaries: BTreeMap::from([(self.own, summary)]),
             })
             .collect();
-        round.group_count = u64::try_from(compared.len()).unwrap_or(u64::MAX);
         // Other holders may know of more of a group, and so of more holders.
-        while ask_further_holders(transfer, &mut compared).await {}
+        while self.ask_further_holders(transfer, &mut compared).await {}
         compared.retain(|group| !group.agrees());
-        round.differing_count = u64::try_from(compared.len()).unwrap_or(u64::MAX);
+        round.differing_count = count(compared.len());
         compared
+    }
+
+    /// Asks the holders of each group that were not asked yet. Says whether there were any.
+    async fn ask_further_holders(&self, transfer: &Transfer, compared: &mut [Compared]) -> bool {
+        let mut questions: BTreeMap<NodeId, Vec<(usize, PlacementGroup)>> = BTreeMap::new();
+        for (at, group) in compared.iter_mut().enumerate() {
+            let width = group.width().max(HOLDERS_ASKED_FIRST);
+            let known = group.holders.len();
+            for holder in transfer.group_order(group.group).take(width).skip(known) {
+                group.holders.push(holder);
+                if holder == self.own || transfer.avoids(&holder) {
+                    continue;
+                }
+                questions.entry(holder).or_default().push((at, group.group));
+            }
+        }
+        let asked = !questions.is_empty();
+        let answers = stream::iter(questions).map(|(node, groups)| async move {
+            let named = groups.iter().map(|(_, group)| *group).collect();
+            (node, groups, summaries(transfer, node, named).await)
+        });
+        let mut answers = answers.buffer_unordered(NODES_IN_FLIGHT);
+        while let Some((node, groups, summaries)) = answers.next().await {
+            for ((at, _), summary) in groups.into_iter().zip(summaries) {
+                compared[at].summaries.insert(node, summary);
+            }
+        }
+        asked
     }
 }
 
-/// Asks the holders of each group that were not asked yet. Says whether there were any.
-async fn ask_further_holders(transfer: &Transfer, compared: &mut [Compared]) -> bool {
-    let mut questions: BTreeMap<NodeId, Vec<(usize, PlacementGroup)>> = BTreeMap::new();
-    for (at, group) in compared.iter_mut().enumerate() {
-        let width = group.width().max(HOLDERS_ASKED_FIRST);
-        let known = group.holders.len();
-        for holder in transfer.group_order(group.group).take(width).skip(known) {
-            group.holders.push(holder);
-            questions.entry(holder).or_default().push((at, group.group));
-        }
-    }
-    let asked = !questions.is_empty();
-    let answers = stream::iter(questions).map(|(node, groups)| async move {
-        let named = groups.iter().map(|(_, group)| *group).collect();
-        (node, groups, summaries(transfer, node, named).await)
+/// Those of these nodes that don't answer.
+async fn silent_of(transfer: &Transfer, nodes: BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    let deadline = transfer.settings.fetch_deadline;
+    let answers = stream::iter(nodes).map(|node| async move {
+        (node, transfer.ask(node, Message::bare(Request::Status), deadline).await)
     });
     let mut answers = answers.buffer_unordered(NODES_IN_FLIGHT);
-    while let Some((node, groups, summaries)) = answers.next().await {
-        for ((at, _), summary) in groups.into_iter().zip(summaries) {
-            compared[at].summaries.insert(node, summary);
+    let mut silent = BTreeSet::new();
+    while let Some((node, answer)) = answers.next().await {
+        if let Err(error) = answer {
+            transfer.blame(node, &Failure::Call(error));
+            silent.insert(node);
         }
     }
-    asked
+    silent
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// What a node says of these groups: of none, if it can't be reached.

@@ -229,6 +229,9 @@ impl<'a> Gathering<'a> {
         let redundancy = stripe.redundancy;
         let size = count(stripe.shard_size());
         let cost = |index: usize, node: &NodeId| {
+            if transfer.settings.own == Some(*node) {
+                return f64::NEG_INFINITY;
+            }
             let cost = transfer.flow.cost(node, size);
             let is_data = index < redundancy.data_count();
             if is_data { cost } else { cost * 1.25 + PARITY_HANDICAP_SECONDS }

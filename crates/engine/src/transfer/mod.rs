@@ -64,6 +64,8 @@ pub struct TransferSettings {
     pub priority: Priority,
     /// How fast the bytes of one transfer may move.
     pub limits: ByDirection<Option<Rate>>,
+    /// The node that this process is, if it is one: to read what it has itself costs nobody anything.
+    pub own: Option<NodeId>,
 }
 
 impl Default for TransferSettings {
@@ -80,6 +82,7 @@ impl Default for TransferSettings {
             stripes_in_flight: 32,
             priority: Priority::Normal,
             limits: ByDirection::default(),
+            own: None,
         }
     }
 }
