@@ -16,7 +16,9 @@ use datamesh_node::home::Name;
 
 use crate::exit::Exit;
 
-pub use files::{DeleteArgs, GetArgs, InfoArgs, ListArgs, PutArgs, RepairArgs, StatsArgs, VerifyArgs};
+pub use files::{
+    DeleteArgs, GcArgs, GetArgs, InfoArgs, ListArgs, PutArgs, RepairArgs, StatsArgs, VerifyArgs,
+};
 pub use keys::{
     InitArgs, KeysArgs, KeysCommand, KeysExportArgs, KeysImportArgs, KeysNewArgs, KeysRotateArgs, KeysUseArgs,
 };
@@ -90,6 +92,8 @@ pub enum Command {
     Repair(RepairArgs),
     /// Release an object's leases, so that nodes may reclaim its space
     Delete(DeleteArgs),
+    /// Give back the space of what was deleted, in the mesh of this home; nodes of other meshes do so by themselves
+    Gc(GcArgs),
     /// Run the first node of a mesh
     Bootstrap(BootstrapArgs),
     /// Run a node that joins a mesh

@@ -11,6 +11,7 @@ mod demo;
 mod drain;
 mod engine_error;
 mod error;
+mod gc;
 mod get;
 mod info;
 mod init;
@@ -91,6 +92,7 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Delete(args) => delete::run(args, context, ui).await,
         Command::Bootstrap(args) => node::bootstrap(args, context, ui).await,
         Command::Service(args) => node::service(args, context, ui).await,
+        Command::Gc(args) => gc::run(args, context, ui).await,
         Command::Peers(_) => peers::run(context, ui).await,
         Command::Health(_) => peers::health(context, ui).await,
         Command::Metrics(args) => metrics::run(args, context, ui).await,

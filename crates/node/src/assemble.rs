@@ -10,20 +10,19 @@ use datamesh_core::id::NodeId;
 use datamesh_core::limits::{MIB, NODE_GRACE_S_MAX};
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
-use datamesh_engine::keep::{KeepSettings, Keeper};
+use datamesh_engine::keep::Keeper;
 use datamesh_engine::progress::Unobserved;
-use datamesh_engine::traffic::{ByDirection, Priority, RateLimits, Traffic, TrafficSettings};
+use datamesh_engine::traffic::Traffic;
 use datamesh_engine::transfer::TransferSettings;
 use datamesh_engine::world::{
     Cache, Clock, Compute, Entropy, Items, ItemsError, NoCache, Notary, Peers, Receipts, World,
 };
 use datamesh_net::{
-    Answer, DataPlane, Identity, IdentityError, JoinError, Multiaddr, Network, NetworkSettings, NodeOffer,
-    StartError,
+    Answer, Identity, IdentityError, JoinError, Multiaddr, Network, NetworkSettings, NodeOffer, StartError,
 };
 use datamesh_store::cache::{CacheSettings, DiskCache};
 use datamesh_store::disk::Files;
-use datamesh_store::{OpenError, Recovery, Store, StoreSettings};
+use datamesh_store::{Collected, OpenError, Recovery, Store, StoreSettings};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -40,13 +39,11 @@ use crate::scores::Scores;
 use crate::serve::Server;
 use crate::settings::{MetricsShare, PeerAddress, Settings};
 use crate::system::{SystemClock, SystemCompute, SystemEntropy};
+use crate::tuning::{data_plane, keep_settings, listen_addresses, store_settings, traffic, transfer};
 
 /// How long a command waits for another one to be done with the embedded mesh.
 const IN_USE_PATIENCE: Duration = Duration::from_secs(10);
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long a node may take to answer another one that repairs before a second one is asked for the same.
-const KEEP_HEDGE_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a client waits for the first node of its mesh.
 const JOIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -193,6 +190,23 @@ impl Client {
     #[must_use]
     pub fn traffic(&self) -> Arc<dyn TrafficView> {
         Arc::clone(&self.world.traffic) as Arc<dyn TrafficView>
+    }
+
+    /// Gives back the space of what no lease protects, on every disk of the embedded mesh; `None` where the mesh is one of other
+    /// processes, which do so by themselves.
+    ///
+    /// # Cancel safety
+    /// A collection that was begun goes on though the future is dropped.
+    pub async fn collect(&self) -> Option<Result<Collected, ItemsError>> {
+        let Backing::Embedded(stores) = &self.backing else { return None };
+        let mut all = Collected::default();
+        for store in stores {
+            match store.collect(self.world.clock.now().epoch()).await {
+                Ok(collected) => all.add(collected),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        Some(Ok(all))
     }
 
     /// The network, unless the mesh is in this process.
@@ -470,74 +484,6 @@ fn open_cache(home: &Home, settings: &Settings) -> Option<DiskCache> {
     opened.inspect_err(|error| tracing::warn!(%error, "the cache can't be used")).ok()
 }
 
-fn store_settings(settings: &Settings) -> StoreSettings {
-    StoreSettings {
-        free_floor: settings.storage.free_floor.bytes(),
-        ..StoreSettings::new(settings.storage.capacity.bytes())
-    }
-}
-
-/// What a process' traffic goes by.
-fn traffic(settings: &Settings) -> TrafficSettings {
-    let transfer = &settings.transfer;
-    TrafficSettings {
-        memory: usize::try_from(transfer.memory.bytes()).unwrap_or(usize::MAX),
-        concurrent_transfers: transfer.concurrent_transfers.count(),
-        limits: ByDirection {
-            upload: RateLimits {
-                total: transfer.upload_rate.rate(),
-                per_peer: transfer.upload_rate_per_peer.rate(),
-            },
-            download: RateLimits {
-                total: transfer.download_rate.rate(),
-                per_peer: transfer.download_rate_per_peer.rate(),
-            },
-        },
-        window_min: transfer.window_min.count(),
-        window_max: transfer.window_max.count(),
-    }
-}
-
-/// What one transfer goes by.
-fn transfer(settings: &Settings) -> TransferSettings {
-    let transfer = &settings.transfer;
-    TransferSettings {
-        fetch_deadline: transfer.stall_timeout.duration(),
-        store_deadline: transfer.stall_timeout.duration(),
-        hedge_after: transfer.hedge_after.duration(),
-        attempts: u32::try_from(transfer.retry_attempts.count()).expect("a small count fits"),
-        retry_delay: transfer.retry_delay.duration(),
-        retry_backoff: u32::try_from(transfer.retry_backoff.count()).expect("a small count fits"),
-        retry_delay_max: transfer.retry_delay_max.duration(),
-        stripes_in_flight: transfer.stripes_in_flight.count(),
-        priority: transfer.priority,
-        limits: ByDirection {
-            upload: transfer.upload_rate_per_transfer.rate(),
-            download: transfer.download_rate_per_transfer.rate(),
-        },
-        ..TransferSettings::default()
-    }
-}
-
-/// How a node keeps what it holds whole: behind all that it does for others.
-fn keep_settings(settings: &Settings, own: NodeId) -> KeepSettings {
-    let rate = settings.repair.rate.rate();
-    let transfer = TransferSettings {
-        priority: Priority::Background,
-        limits: ByDirection { upload: rate, download: rate },
-        // Nobody waits for it, and whoever is asked twice sends twice.
-        hedge_after: KEEP_HEDGE_AFTER,
-        own: Some(own),
-        ..transfer(settings)
-    };
-    KeepSettings { transfer, settle: settings.repair.settle.duration() }
-}
-
-fn data_plane(settings: &Settings) -> DataPlane {
-    let congestion = settings.network.congestion_control.name().map(str::to_owned);
-    DataPlane::On { port: settings.network.data_port, congestion }
-}
-
 fn record(node: NodeId, domain: FailureDomain, capacity: u64) -> NodeRecord {
     NodeRecord {
         node,
@@ -550,21 +496,6 @@ fn record(node: NodeId, domain: FailureDomain, capacity: u64) -> NodeRecord {
         grace_s: NODE_GRACE_S_MAX,
         software: env!("CARGO_PKG_VERSION").to_owned(),
     }
-}
-
-/// The addresses that the settings name, or the port on every interface, for TCP and for QUIC.
-fn listen_addresses(settings: &Settings) -> Vec<Multiaddr> {
-    if !settings.network.listen.is_empty() {
-        return settings.network.listen.clone();
-    }
-    let port = settings.network.listen_port;
-    let texts = [
-        format!("/ip4/0.0.0.0/tcp/{port}"),
-        format!("/ip4/0.0.0.0/udp/{port}/quic-v1"),
-        format!("/ip6/::/tcp/{port}"),
-        format!("/ip6/::/udp/{port}/quic-v1"),
-    ];
-    texts.iter().map(|text| text.parse().expect("these are multiaddresses whatever the port")).collect()
 }
 
 fn full_address(entry: &PeerAddress) -> Multiaddr {

@@ -22,3 +22,4 @@ mod scrub;
 pub mod serve;
 pub mod settings;
 pub mod system;
+mod tuning;

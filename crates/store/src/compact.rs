@@ -47,6 +47,17 @@ pub struct Collected {
     pub rotten: Vec<ItemId>,
 }
 
+impl Collected {
+    /// Adds what another collection did.
+    pub fn add(&mut self, other: Self) {
+        self.lease_count += other.lease_count;
+        self.item_count += other.item_count;
+        self.segment_count += other.segment_count;
+        self.size += other.size;
+        self.rotten.extend(other.rotten);
+    }
+}
+
 /// What is to be done once a step is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {

@@ -144,6 +144,11 @@ pub struct RepairArgs {
     pub object: Option<String>,
 }
 
+/// Arguments of `gc`.
+#[derive(Debug, Args)]
+#[command(after_long_help = json::GC)]
+pub struct GcArgs {}
+
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
 #[command(after_long_help = json::DELETE)]

@@ -17,6 +17,7 @@ examples! {
     INFO = r#"{"object":"bafyr4i…","mode":"sealed","scheme":"4+2","score":1.0,"survives":"…","survives_domains":2,"stripe_count":1,"shards_found":6,"shards_expected":6,"replicas_found":3,"replicas_expected":3,"name":"file","kind":"file","media_type":"text/plain","metadata":{"key":"value"},"size":1000,"created":"2026-03-01T12:00:00Z","stripes":[{"index":0,"sealed_size":1016,"shards":[{"shard":"4bf5…","node":"12D3KooW…"}]}],"manifest":[{"block":"bafyr4i…","nodes":["12D3KooW…"]}]}"#;
     HEALTH_OF_OBJECT = r#"{"object":"bafyr4i…","mode":"sealed","scheme":"4+2","score":1.0,"survives":"…","survives_domains":2,"stripe_count":1,"shards_found":6,"shards_expected":6,"replicas_found":3,"replicas_expected":3}"#;
     REPAIR = r#"{"object":"bafyr4i…","shards_repaired":2,"replicas_repaired":1,"unplaced":0}"#;
+    GC = r#"{"leases_expired":0,"items_dropped":0,"segments_removed":1,"size":1048576}"#;
     DELETE = r#"{"object":"bafyr4i…","lease_count":9,"nodes_told":6}"#;
     PEER = r#"{"peer_id":"12D3KooW…","domain":"-/-/host","role":"storage","state":"active","reachable":true,"capacity":100000000000,"used":1536,"item_count":9,"full":false,"software":"0.1.0","latency_s":0.001,"addresses":["/ip4/10.0.0.1/tcp/40871"],"error":null}"#;
     HEALTH = r#"{"nodes_known":6,"nodes_reachable":6,"nodes_full":0,"failure_domains":6,"scheme":"4+2","capacity":600000000000,"used":9216,"alerts":[{"level":"warning","message":"…"}]}"#;

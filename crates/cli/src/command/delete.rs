@@ -42,10 +42,15 @@ pub(super) async fn run(args: &DeleteArgs, context: &Context, ui: &Ui) -> Result
     let client = &session.client;
     let released = release(&client.world, client.transfer, Arc::new(Unobserved), owner, entry.tag).await;
     let Session { client, mesh, .. } = session;
+    let tell_each_other = client.network().is_some();
     client.close().await;
     warn_of_failures(ui, &released.failures);
-    if !released.failures.is_empty() {
-        // The tag must be kept until every node has been told, or what they hold could never be released.
+    let untold = u64::try_from(released.failures.len()).unwrap_or(u64::MAX);
+    if untold > 0 && tell_each_other && released.node_count > untold {
+        ui.warn(format!("{untold} nodes were away: the others tell them when they are back"));
+    } else if untold > 0 {
+        // The tag must be kept until so many nodes have been told that they can tell the others, or what these hold could
+        // never be released.
         let exit = if released.node_count == 0 { Exit::Unreachable } else { Exit::NotEnough };
         let message = format!("{} nodes could not be told, and keep what they have", released.failures.len());
         return Err(CommandError::new(exit, message).hint("run it again when they are back"));
