@@ -256,3 +256,23 @@ fn rot_is_found_survived_and_repaired() {
     let after = json(&desk.home(), &["verify", "--deep", object]).remove(0);
     assert_eq!(after["score"], 1.0, "{after}");
 }
+
+#[test]
+fn gc_gives_back_the_space_of_what_was_deleted_and_of_nothing_else() {
+    let desk = Desk::new();
+    let mut random = Random(9);
+    let kept = random.bytes(3 << 20);
+    let kept_object = desk.put(&[&desk.file("kept", &kept)]);
+    desk.put(&["--name", "deleted", &desk.file("deleted", &random.bytes(96 << 20))]);
+    let size = || -> u64 {
+        let home = desk.home();
+        files_below(&home).iter().map(|file| fs::metadata(home.join(file)).map_or(0, |one| one.len())).sum()
+    };
+    let collect = || json(&desk.home(), &["gc"]).remove(0);
+    assert_eq!(collect()["size"], 0, "nothing is garbage yet");
+    let before = size();
+    json(&desk.home(), &["delete", "deleted"]);
+    assert!(collect()["size"].as_u64().expect("a size") > 96 << 20);
+    assert!(size() < before / 8, "{} of {before} bytes are left", size());
+    assert_eq!(desk.get(&[field(&kept_object, "object")]), kept);
+}

@@ -45,6 +45,7 @@ fn deleted_objects_give_their_space_back_and_others_stay() {
     assert!(before.iter().all(|size| *size > 34 * MIB), "a quarter of both files each: {before:?}");
 
     json(&mesh.client, &["delete", &deleted_object]);
+    support::failure(&mesh.client, &["gc"], 2);
     let deadline = Instant::now() + COLLECTED_WITHIN;
     let after = loop {
         let sizes: Vec<u64> = mesh.nodes.iter().map(|node| size_on_disk(&node.home)).collect();
