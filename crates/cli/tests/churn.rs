@@ -19,8 +19,7 @@ const NODES_PER_HOST: usize = 2;
 const JOINING: usize = 6;
 /// k and m of all that is put.
 const SCHEME: (u64, u64) = (4, 2);
-const SETTINGS: [(&str, &str); 3] =
-    [("repair.check_every", "1s"), ("repair.settle", "3s"), ("repair.rate", "off")];
+const SETTINGS: [(&str, &str); 2] = [("repair.settle", "3s"), ("repair.rate", "off")];
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// How many objects, and the bytes of each: in the long form 20 GiB, or fewer objects (`CHURN_OBJECTS`) where the disk has no room
@@ -35,7 +34,8 @@ fn grace() -> Duration {
 }
 
 fn settings(grace: &str) -> Vec<(&str, &str)> {
-    SETTINGS.into_iter().chain([("placement.grace", grace)]).collect()
+    let check_every = scaled("1s", "5s");
+    SETTINGS.into_iter().chain([("placement.grace", grace), ("repair.check_every", check_every)]).collect()
 }
 
 /// What nodes say of themselves in numbers: of each node, the sum over all labels.
@@ -167,12 +167,17 @@ fn lose_two_nodes(mesh: &mut Mesh, objects: &Objects, every: usize) {
         fs::remove_dir_all(&node.home).expect("its disk is gone");
     }
     let sent_before = sum(&metric(mesh, "datamesh_network_bytes"));
+    let handed_over_before = sum(&metric(mesh, "datamesh_keep_handed_over"));
+    let repaired_before = sum(&metric(mesh, "datamesh_keep_repairs"));
     let begun = Instant::now();
     thread::sleep(grace());
     settle(mesh, "two nodes lost");
     let took = begun.elapsed();
     // Each byte is counted where it is sent and where it is received.
     let moved = (sum(&metric(mesh, "datamesh_network_bytes")) - sent_before) / 2;
+    let handed_over = sum(&metric(mesh, "datamesh_keep_handed_over")) - handed_over_before;
+    let repaired = sum(&metric(mesh, "datamesh_keep_repairs")) - repaired_before;
+    println!("two nodes lost: {repaired} parts made again, {handed_over} handed over");
     println!(
         "two nodes lost: whole {:.1} s after they died, the grace of {} s with it; {moved} bytes moved, {least} at the least: {:.3}",
         took.as_secs_f64(),

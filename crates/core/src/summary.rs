@@ -78,7 +78,7 @@ impl Summary {
     }
 
     /// Leaves out the classes of the fewest subjects where there are more than
-    /// [`SUMMARY_CLASSES_MAX`](crate::limits::SUMMARY_CLASSES_MAX).
+    /// [`SUMMARY_CLASSES_MAX`].
     pub fn shorten(&mut self) {
         if self.classes.len() > SUMMARY_CLASSES_MAX {
             self.classes.sort_by_key(|class| (Reverse(class.subject_count), class.redundancy));
