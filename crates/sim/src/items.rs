@@ -222,8 +222,8 @@ impl Items for MemoryItems {
     }
 
     fn summarise(&self, groups: Vec<PlacementGroup>) -> BoxFuture<'_, Result<Vec<Summary>, ItemsError>> {
-        let mut known = self.state().summaries();
-        let summary = |group| known.remove(&group).unwrap_or_else(|| Summary::empty(group));
+        let known = self.state().summaries();
+        let summary = |group| known.get(&group).cloned().unwrap_or_else(|| Summary::empty(group));
         ready(Ok(groups.into_iter().map(summary).collect())).boxed()
     }
 
