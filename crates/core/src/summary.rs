@@ -4,6 +4,7 @@ use core::cmp::{Ordering, Reverse};
 
 use serde::{Deserialize, Serialize};
 
+use crate::encode::encode;
 use crate::id::{ItemId, PlacementGroup};
 use crate::lease::Subject;
 use crate::limits::SUMMARY_CLASSES_MAX;
@@ -52,6 +53,10 @@ impl PartialOrd for PartId {
     }
 }
 
+/// A summary in eight bytes: what tells a node whether another one knows what it would say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummaryDigest(#[serde(with = "serde_bytes")] [u8; 8]);
+
 /// What a node holds of one placement group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -66,6 +71,13 @@ impl Summary {
     #[must_use]
     pub const fn empty(group: PlacementGroup) -> Self {
         Self { group, classes: Vec::new() }
+    }
+
+    /// The first bytes of the BLAKE3 hash of the summary's encoding.
+    #[must_use]
+    pub fn digest(&self) -> SummaryDigest {
+        let hash = blake3::hash(&encode(self));
+        SummaryDigest(hash.as_bytes()[..8].try_into().expect("eight of 32 bytes"))
     }
 
     /// Counts one more part in. Parts of one subject are added one after the other.

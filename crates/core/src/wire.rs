@@ -12,7 +12,7 @@ use crate::manifest::Stripe;
 use crate::receipt::{Countersignature, KeptItem, Receipt, Service};
 use crate::scheme::Redundancy;
 use crate::sign::Signed;
-use crate::summary::{Part, PartId, Summary};
+use crate::summary::{Part, PartId, Summary, SummaryDigest};
 use crate::topology::NodeRecord;
 
 /// The libp2p protocol name of version 3, in which nodes compare what they hold.
@@ -47,8 +47,9 @@ pub enum Request {
     /// What is known of an item as a part of a stripe, short of its bytes? Answered by [`Response::Described`] or
     /// [`Response::Absent`].
     Describe(PartId),
-    /// What is held of these placement groups, in brief? Answered by [`Response::Summaries`].
-    Summarise(Vec<PlacementGroup>),
+    /// What is held of these placement groups, in brief, unless the summary is the one with this digest? Answered by
+    /// [`Response::Summaries`].
+    Summarise(Vec<(PlacementGroup, SummaryDigest)>),
     /// Which parts are held of a group, behind this one in their order? Answered by [`Response::Parts`].
     Parts {
         /// The group.
@@ -203,8 +204,13 @@ pub enum Response {
     Holds(Vec<bool>),
     /// What is known of the item.
     Described(Description),
-    /// The summaries of the first groups of the question, in its order: of one at least, and as many as fit.
-    Summaries(Vec<Summary>),
+    /// The summaries of the first groups of the question.
+    Summaries {
+        /// How many groups: one at least, and as many as fit.
+        group_count: u32,
+        /// Those whose digest is another than in the question, in its order.
+        changed: Vec<Summary>,
+    },
     /// One page of parts, in their order; the last one where `more` is false.
     Parts {
         /// The page.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use datamesh_core::id::{NodeId, PlacementGroup};
 use datamesh_core::lease::Subject;
+use datamesh_core::summary::Summary;
 
 use crate::progress::Observer;
 use crate::transfer::{Failure, Transfer, TransferSettings};
@@ -71,9 +72,14 @@ pub struct Keeper {
     observer: Arc<dyn Observer>,
     /// When what is short was first seen to be.
     short_since: BTreeMap<Subject, Duration>,
+    /// What other holders said when they were asked last, so that they need not say it again. Not what is empty.
+    told: BTreeMap<NodeId, Told>,
     /// How things stood in groups that differ, when there was nothing to be done about it.
     looked_at: BTreeMap<PlacementGroup, Look>,
 }
+
+/// What a holder said of groups.
+type Told = BTreeMap<PlacementGroup, Summary>;
 
 /// How a group stood: who was to hold it and what all of them said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +102,7 @@ impl Keeper {
             settings,
             observer,
             short_since: BTreeMap::new(),
+            told: BTreeMap::new(),
             looked_at: BTreeMap::new(),
         }
     }

@@ -11,7 +11,7 @@ use datamesh_core::limits::{
 };
 use datamesh_core::receipt::{KeptItem, Receipt, ServedItem, Service};
 use datamesh_core::sign::Signed;
-use datamesh_core::summary::{PartId, Summary};
+use datamesh_core::summary::{PartId, SummaryDigest};
 use datamesh_core::wire::{
     FetchRequest, Message, NodeStatus, Refusal, Request, Response, StoreRequest, StoredItem,
 };
@@ -149,7 +149,7 @@ impl Server {
             Request::Fetch(fetch) => self.fetch(fetch).await,
             Request::Has(items) => self.has(items).await.map(Message::bare),
             Request::Describe(part) => self.describe(part).await.map(Message::bare),
-            Request::Summarise(groups) => self.summarise(groups).await.map(Message::bare),
+            Request::Summarise(asked) => self.summarise(asked).await.map(Message::bare),
             Request::Parts { group, after } => self.parts(group, after).await.map(Message::bare),
             Request::Releases(puts) => self.releases(puts).await.map(Message::bare),
             Request::Lease { item, lease } => self.lease(item, lease).await.map(Message::bare),
@@ -205,19 +205,24 @@ impl Server {
         Ok(description.map_or(Response::Absent, Response::Described))
     }
 
-    async fn summarise(&self, groups: Vec<PlacementGroup>) -> Result<Response, Refusal> {
-        if groups.len() > WIRE_GROUPS_MAX {
+    async fn summarise(&self, asked: Vec<(PlacementGroup, SummaryDigest)>) -> Result<Response, Refusal> {
+        if asked.len() > WIRE_GROUPS_MAX {
             return Err(Refusal::OutOfBounds);
         }
-        let mut summaries = self.shared.items.summarise(groups).await.map_err(refusal)?;
-        let mut class_count = 0;
-        let mut fits = |summary: &Summary| {
-            class_count += summary.classes.len();
-            class_count <= WIRE_CLASSES_MAX
-        };
-        let fitting = summaries.iter().take_while(|summary| fits(summary)).count();
-        summaries.truncate(fitting);
-        Ok(Response::Summaries(summaries))
+        let groups = asked.iter().map(|(group, _)| *group).collect();
+        let summaries = self.shared.items.summarise(groups).await.map_err(refusal)?;
+        let (mut group_count, mut class_count, mut changed) = (0, 0, Vec::new());
+        for (summary, (_, known)) in summaries.into_iter().zip(asked) {
+            if summary.digest() != known {
+                class_count += summary.classes.len();
+                if class_count > WIRE_CLASSES_MAX {
+                    break;
+                }
+                changed.push(summary);
+            }
+            group_count += 1;
+        }
+        Ok(Response::Summaries { group_count, changed })
     }
 
     async fn parts(&self, group: PlacementGroup, after: Option<PartId>) -> Result<Response, Refusal> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use datamesh_core::encode::encode;
 use datamesh_core::id::NodeId;
 use datamesh_core::topology::{NodeRecord, Topology};
 use datamesh_core::wire::{Message, Refusal, Request, Response};
@@ -110,6 +111,8 @@ pub struct CallCount {
     pub sent: u64,
     /// Payload bytes received from nodes.
     pub received: u64,
+    /// Bytes of the answers' headers.
+    pub told: u64,
 }
 
 /// All nodes and what lies between them. Cheap to clone.
@@ -246,6 +249,7 @@ impl SimNetwork {
             answered: sum.answered + count.answered,
             sent: sum.sent + count.sent,
             received: sum.received + count.received,
+            told: sum.told + count.told,
         })
     }
 
@@ -289,7 +293,7 @@ impl SimNetwork {
         if trip.loss == Some(Loss::Response) {
             return Err(broke(node));
         }
-        self.count_answer(node, kind, &response.payload);
+        self.count_answer(node, kind, &response);
         Ok(response)
     }
 
@@ -365,12 +369,14 @@ impl SimNetwork {
         Ok(response)
     }
 
-    fn count_answer(&self, node: NodeId, kind: CallKind, payload: &Bytes) {
+    fn count_answer(&self, node: NodeId, kind: CallKind, answer: &Message<Response>) {
+        let told = u64::try_from(encode(&answer.header).len()).unwrap_or(u64::MAX);
         let mut state = self.state();
         if let Some(node) = state.nodes.get_mut(&node) {
             let count = node.counts.entry(kind).or_default();
             count.answered += 1;
-            count.received += size(payload);
+            count.received += size(&answer.payload);
+            count.told += told;
         }
     }
 }

@@ -203,6 +203,27 @@ fn a_node_that_is_back_in_time_costs_nothing_and_one_that_is_late_gets_back_what
 }
 
 #[test]
+fn what_holders_have_said_before_they_do_not_say_again() {
+    SimWorld::run(8, Link::default(), async |sim| {
+        let mut kept = Kept::new(sim.clone(), 8);
+        for number in 0..20 {
+            kept.mesh.put(&noise(number, 3_000_000), "4+2").await.expect("all nodes are there");
+        }
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let before = sim.network().counts(CallKind::Summarise);
+            assert_eq!(kept.round().await.iter().map(|round| round.short_count).sum::<u64>(), 0);
+            let after = sim.network().counts(CallKind::Summarise);
+            told.push((after.told - before.told, after.answered - before.answered));
+        }
+        assert!(told[0].0 > 20_000, "what is held is told once: {told:?}");
+        assert_eq!(told[1], told[2]);
+        let (size, answers) = told[1];
+        assert!(size < 64 * answers, "{size} bytes in {answers} answers that nothing has changed");
+    });
+}
+
+#[test]
 fn what_joins_is_given_its_share_and_no_more() {
     SimWorld::run(3, Link::default(), async |sim| {
         let mut kept = Kept::new(sim, 12);

@@ -150,14 +150,16 @@ fn what_nodes_compare_keeps_its_bytes() {
     let parts = [shard, block].map(|item| item.part().expect("a part"));
     let group = parts[0].subject.group();
     check_request("describe-request", &Request::Describe(parts[0].id()));
-    check_request("summarise-request", &Request::Summarise(vec![group]));
+    let known = Summary::empty(group).digest();
+    check_request("summarise-request", &Request::Summarise(vec![(group, known)]));
     check_request("parts-request", &Request::Parts { group, after: Some(parts[1].id()) });
     let put = PutId { owner: owner().owner(), tag: tag() };
     check_request("releases-request", &Request::Releases(vec![put]));
 
     let mut summary = Summary::empty(group);
     parts.iter().for_each(|part| summary.add(part, true));
-    check_response("summaries-response", &Response::Summaries(vec![summary]));
+    let summaries = Response::Summaries { group_count: 2, changed: vec![summary] };
+    check_response("summaries-response", &summaries);
     check_response("parts-response", &Response::Parts { parts: parts.to_vec(), more: true });
     let release = Signed::sign(Release { owner: put.owner, tag: put.tag }, owner().signing_key());
     check_response("releases-response", &Response::Releases(vec![release]));

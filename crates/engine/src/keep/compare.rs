@@ -1,6 +1,7 @@
 //! Compares what the holders of a group say they hold, in brief.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use datamesh_core::encode::encode;
 use datamesh_core::id::{NodeId, PlacementGroup};
@@ -10,7 +11,7 @@ use datamesh_core::summary::{Class, Summary};
 use datamesh_core::wire::{Message, Request, Response};
 use futures::stream::{self, StreamExt};
 
-use super::{Keeper, Look, Round};
+use super::{Keeper, Look, Round, Told};
 use crate::transfer::{Failure, Transfer};
 
 /// Nodes that are asked at once.
@@ -71,7 +72,7 @@ impl Keeper {
     /// The groups that this node leads and whose holders differ: those of which it is the first holder, and those whose first
     /// holder is silent and of which it is the second.
     pub(super) async fn compare(
-        &self,
+        &mut self,
         transfer: &Transfer,
         own: Vec<Summary>,
         round: &mut Round,
@@ -101,6 +102,7 @@ impl Keeper {
             .collect();
         // Other holders may know of more of a group, and so of more holders.
         while self.ask_further_holders(transfer, &mut compared).await {}
+        self.remember_told(&compared);
         compared.retain(|group| !group.agrees());
         round.differing_count = count(compared.len());
         compared
@@ -123,7 +125,7 @@ impl Keeper {
         let asked = !questions.is_empty();
         let answers = stream::iter(questions).map(|(node, groups)| async move {
             let named = groups.iter().map(|(_, group)| *group).collect();
-            (node, groups, summaries(transfer, node, named).await)
+            (node, groups, summaries(transfer, node, named, self.told.get(&node)).await)
         });
         let mut answers = answers.buffer_unordered(NODES_IN_FLIGHT);
         while let Some((node, groups, summaries)) = answers.next().await {
@@ -132,6 +134,20 @@ impl Keeper {
             }
         }
         asked
+    }
+
+    /// Remembers what the holders of these groups said, and nothing of other groups.
+    fn remember_told(&mut self, compared: &[Compared]) {
+        let before = mem::take(&mut self.told);
+        for Compared { group, holders, summaries } in compared {
+            for holder in holders.iter().filter(|holder| **holder != self.own) {
+                // Who could not be reached now may still know what was said before.
+                let told = summaries.get(holder).or_else(|| before.get(holder)?.get(group));
+                if let Some(summary) = told.filter(|summary| !summary.classes.is_empty()) {
+                    self.told.entry(*holder).or_default().insert(*group, summary.clone());
+                }
+            }
+        }
     }
 }
 
@@ -156,16 +172,32 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// What a node says of these groups: of none, if it can't be reached.
-async fn summaries(transfer: &Transfer, node: NodeId, groups: Vec<PlacementGroup>) -> Vec<Summary> {
-    let mut all = Vec::with_capacity(groups.len());
-    while all.len() < groups.len() {
-        let asked = groups[all.len()..].iter().take(WIRE_GROUPS_MAX).copied().collect();
+/// What a node says of these groups: of none, if it can't be reached. Where it is what was told before, only that is said.
+async fn summaries(
+    transfer: &Transfer,
+    node: NodeId,
+    groups: Vec<PlacementGroup>,
+    told: Option<&Told>,
+) -> Vec<Summary> {
+    let known = |group: &PlacementGroup| told.and_then(|told| told.get(group)).cloned();
+    let mut all: Vec<Summary> =
+        groups.iter().map(|group| known(group).unwrap_or_else(|| Summary::empty(*group))).collect();
+    let mut answered = 0;
+    while answered < all.len() {
+        let asked = all[answered..].iter().take(WIRE_GROUPS_MAX);
+        let asked = asked.map(|summary| (summary.group, summary.digest())).collect();
         let request = Message::bare(Request::Summarise(asked));
         let answer = transfer.ask(node, request, transfer.settings.fetch_deadline).await;
         let failure = match answer.map(|message| message.header) {
-            Ok(Response::Summaries(page)) if !page.is_empty() => {
-                all.extend(page);
+            Ok(Response::Summaries { group_count, changed }) if group_count > 0 => {
+                let page = usize::try_from(group_count).unwrap_or(usize::MAX).min(all.len() - answered);
+                let mut changed = changed.into_iter().peekable();
+                for summary in &mut all[answered..answered + page] {
+                    if let Some(now) = changed.next_if(|changed| changed.group == summary.group) {
+                        *summary = now;
+                    }
+                }
+                answered += page;
                 continue;
             }
             Ok(Response::Refused(refusal)) => Failure::Refused { node, refusal },

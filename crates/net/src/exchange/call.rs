@@ -308,11 +308,12 @@ fn answers(request: &Request, response: &Response) -> bool {
         | (Request::Metrics, Response::Metrics)
         | (Request::Acknowledge(_), Response::Countersigned(_)) => true,
         (Request::Has(items), Response::Holds(holds)) => items.len() == holds.len(),
-        (Request::Summarise(groups), Response::Summaries(summaries)) => {
-            let asked = groups.iter().take(summaries.len());
-            summaries.len() <= groups.len()
-                && summaries.is_empty() == groups.is_empty()
-                && asked.eq(summaries.iter().map(|summary| &summary.group))
+        (Request::Summarise(groups), Response::Summaries { group_count, changed }) => {
+            let group_count = usize::try_from(*group_count).unwrap_or(usize::MAX);
+            let mut asked = groups.iter().take(group_count).map(|(group, _)| group);
+            group_count <= groups.len()
+                && (group_count == 0) == groups.is_empty()
+                && changed.iter().all(|summary| asked.any(|group| *group == summary.group))
         }
         _ => false,
     }

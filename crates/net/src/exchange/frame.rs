@@ -110,9 +110,9 @@ impl Header for Response {
                 bounded_item(&description.item) && description.leases.len() <= WIRE_LEASES_MAX
             }
             Self::Records { records, .. } => bounded_records(records),
-            Self::Summaries(summaries) => {
+            Self::Summaries { changed, .. } => {
                 let short = |summary: &Summary| summary.classes.len() <= SUMMARY_CLASSES_MAX;
-                summaries.len() <= WIRE_GROUPS_MAX && summaries.iter().all(short)
+                changed.len() <= WIRE_GROUPS_MAX && changed.iter().all(short)
             }
             Self::Parts { parts, .. } => parts.len() <= WIRE_PARTS_MAX,
             Self::Releases(releases) => releases.len() <= WIRE_PUTS_MAX,
