@@ -13,6 +13,7 @@
 
 mod assign;
 mod domains;
+mod hosts;
 pub mod latency;
 mod operators;
 mod points;

@@ -106,6 +106,42 @@ fn a_join_or_a_leave_moves_little_more_than_it_must() {
     }
 }
 
+/// Holders that groups did not have before, in % of those that they lost or of what new nodes hold.
+fn new_holders_percent(before: &Ring, after: &Ring) -> u64 {
+    let nodes = |ring: &Ring| ring.members().iter().map(|member| member.node).collect::<BTreeSet<_>>();
+    let load = |ring: &Ring, nodes: &BTreeSet<NodeId>| -> u64 {
+        ring.loads(SHARDS).iter().filter(|(node, _)| nodes.contains(node)).map(|(_, load)| load).sum()
+    };
+    let gone = nodes(before).difference(&nodes(after)).copied().collect();
+    let joined = nodes(after).difference(&nodes(before)).copied().collect();
+    in_percent(moved(before, after, SHARDS).holders, load(before, &gone) + load(after, &joined))
+}
+
+#[test]
+fn on_hosts_of_several_nodes_what_other_hosts_hold_stays() {
+    println!(
+        "new to groups of six, % of the least: two nodes of different hosts lost, a host lost, three hosts joined"
+    );
+    for (node_count, per_host, most) in
+        [(12, 2, [100, 100, 100]), (24, 2, [155, 101, 101]), (48, 4, [170, 101, 101])]
+    {
+        let node = |number: u32| member(number, 1, &format!("-/-/{}", number / per_host));
+        let before = ring((0..node_count).map(node));
+        let without = |lost: &[u32]| ring((0..node_count).filter(|number| !lost.contains(number)).map(node));
+        let two: u64 = [[11, 4], [0, 5], [3, 8], [2, 10]]
+            .map(|lost| new_holders_percent(&before, &without(&lost)))
+            .iter()
+            .sum();
+        let host: Vec<u32> = (0..per_host).collect();
+        let smaller = without(&host);
+        let grown = ring((per_host..node_count + 3 * per_host).map(node));
+        let figures =
+            [two / 4, new_holders_percent(&before, &smaller), new_holders_percent(&smaller, &grown)];
+        println!("  {node_count:3} nodes, {per_host} on a host  {figures:4?}");
+        assert!(figures.iter().zip(&most).all(|(figure, most)| figure <= most), "{figures:?}");
+    }
+}
+
 #[test]
 fn a_join_to_unequal_nodes_moves_its_share_and_little_over_a_mean_node_s() {
     println!("moved when a node joins 100 of weights 1, 2, 4 and 8, slots of 6, % of a mean node's share");

@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use datamesh_core::id::PlacementGroup;
 
 use crate::ring::domains::{Domains, OpenMembers, Spread, Uses};
+use crate::ring::hosts::Hosts;
 use crate::ring::latency::Distances;
 use crate::ring::points::{Points, slot_starts};
 use crate::ring::{Member, group_count, index, narrow};
@@ -36,6 +37,7 @@ pub(super) fn assign(
         domains,
         points,
         distances,
+        hosts: Hosts::of(members, domains),
         first_holder: None,
         spread: Spread::new(domains),
         loads: Loads::none(members, load_factor_percent),
@@ -49,7 +51,7 @@ pub(super) fn assign(
             let group = (step + rank * RANK_OFFSET) % group_count();
             let row = &mut slots[group * rank_count..][..=rank];
             let (slot, holders) = row.split_last_mut().expect("a row holds the slot of the rank");
-            *slot = narrow(assignment.place(holders, starts[group][rank]));
+            *slot = narrow(assignment.place(group, holders, starts[group][rank]));
         }
     }
     slots
@@ -72,6 +74,7 @@ struct Assignment<'a> {
     domains: &'a Domains,
     points: &'a Points,
     distances: Option<&'a Distances<'a>>,
+    hosts: Hosts,
     /// Whom the other holders of the group are to be near.
     first_holder: Option<usize>,
     spread: Spread<'a>,
@@ -91,13 +94,14 @@ impl Assignment<'_> {
     }
 
     /// The next holder of a group that has these.
-    fn place(&mut self, holders: &[u32], start: u32) -> usize {
+    fn place(&mut self, group: usize, holders: &[u32], start: u32) -> usize {
         self.spread.clear();
         for &holder in holders {
             self.spread.take(index(holder));
         }
         self.first_holder = holders.first().map(|holder| index(*holder));
-        let member = self.walk(start);
+        let found = self.walk(start);
+        let member = self.on_its_host(group, found);
         if self.loads.add(member) == Filled::JustNow {
             self.open.close(self.domains, member);
         }
@@ -139,6 +143,20 @@ impl Assignment<'_> {
             }
         }
         best.map(|(_, member)| member).expect("ranks are no more than members, and each member has a point")
+    }
+
+    /// The member that has the group on the host that a walk has come to: another rank's walk that comes to this host, as the
+    /// topology has changed, finds the same one, so that nothing moves.
+    fn on_its_host(&self, group: usize, found: usize) -> usize {
+        if self.loads.full(found) {
+            return found;
+        }
+        let operator = self.domains.operator_of(found);
+        let may = |member: usize| {
+            let like_it = self.domains.operator_of(member) == operator;
+            like_it && self.spread.is_candidate(member) && !self.loads.full(member)
+        };
+        self.hosts.choose(self.members, self.domains.host_of(found), group, may).unwrap_or(found)
     }
 
     /// 0 where distances make no difference.

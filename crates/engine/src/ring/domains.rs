@@ -84,6 +84,10 @@ impl Domains {
         self.region_by_site[site]
     }
 
+    pub(super) fn operator_of(&self, member: usize) -> usize {
+        self.operators.stand_of(member).operator
+    }
+
     /// Members that a site can give when each of its hosts gives this many at most.
     fn site_size(&self, site: usize, host_size_max: usize) -> usize {
         if host_size_max == 1 {
@@ -163,7 +167,7 @@ impl<'a> Spread<'a> {
         debug_assert!(self.is_candidate(member), "hosts are used evenly and members once");
         let (host, site) = (self.domains.host_of(member), self.domains.site_of(member));
         let region = self.domains.region_of_site(site);
-        let operator = self.domains.operators.stand_of(member).operator;
+        let operator = self.domains.operator_of(member);
         self.taken[member] = true;
         self.members.push(member);
         if self.site_uses[site] == 0 {
@@ -199,7 +203,7 @@ impl<'a> Spread<'a> {
 
     /// Whether who runs the member runs none of the holders.
     pub(super) fn is_fresh_operator(&self, member: usize) -> bool {
-        self.operator_uses[self.domains.operators.stand_of(member).operator] == 0
+        self.operator_uses[self.domains.operator_of(member)] == 0
     }
 
     /// Whether the member may be the next holder: it is none yet, and no host was used less than its own.
@@ -251,7 +255,7 @@ impl<'a> Spread<'a> {
     /// How often a member's site, region and operator were used, which is how little its taking would spread the group.
     pub(super) fn uses(&self, member: usize) -> Uses {
         let (site, region) = self.uses_of_site(self.domains.site_of(member));
-        Uses { site, region, operator: self.operator_uses[self.domains.operators.stand_of(member).operator] }
+        Uses { site, region, operator: self.operator_uses[self.domains.operator_of(member)] }
     }
 
     fn uses_of_site(&self, site: usize) -> (usize, usize) {
