@@ -32,6 +32,12 @@ pub fn block_holders<'a>(ring: &'a Ring, block: &BlockId, redundancy: Redundancy
 }
 
 impl<'a> Holders<'a> {
+    /// The placement group that it belongs to.
+    #[must_use]
+    pub const fn group(&self) -> PlacementGroup {
+        self.group
+    }
+
     /// How many there are to be. A small mesh has fewer nodes.
     #[must_use]
     pub const fn count(&self) -> usize {

@@ -158,6 +158,22 @@ fn a_shard_lost_or_rotten_on_a_disk_is_found_and_made_again() {
 }
 
 #[test]
+fn what_has_not_moved_yet_is_read_where_the_ring_before_had_it() {
+    SimWorld::run(11, Link::default(), async |sim| {
+        let mut mesh = Mesh::new(sim, 100);
+        let bytes = noise(11, 6_000_000);
+        let done = mesh.put(&bytes, "4+2").await.expect("acknowledged");
+        for number in 100..400 {
+            mesh.add_node(number);
+        }
+        assert_eq!(mesh.get(done.object).await.expect("found"), bytes);
+        // Who has not known the mesh before looks near the holders of now, and no farther.
+        let stranger = Mesh { world: mesh.sim.world_of(mesh.nodes[0]), ..mesh };
+        stranger.get(done.object).await.expect_err("most shards lie with others");
+    });
+}
+
+#[test]
 fn a_get_asks_for_k_shards_a_stripe_and_no_more_while_all_is_well() {
     SimWorld::run(7, Link::default(), async |sim| {
         let mesh = Mesh::new(sim, 6);

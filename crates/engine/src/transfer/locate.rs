@@ -8,7 +8,7 @@ use datamesh_core::placement::Placement;
 use datamesh_core::wire::{Message, Request, Response};
 use futures::future::join_all;
 
-use super::{Failure, SEARCH_NODES_MAX, Transfer};
+use super::{Failure, Transfer};
 use crate::place::Holders;
 
 /// Who holds what.
@@ -45,7 +45,7 @@ impl Located {
 
 impl Transfer {
     /// Who holds the shards of a stripe: first the nodes that the ring names are asked, then, if a shard isn't with them,
-    /// up to [`SEARCH_NODES_MAX`] more.
+    /// up to [`SEARCH_NODES_MAX`](super::SEARCH_NODES_MAX) more: those that the rings before named, and those that step in.
     ///
     /// # Cancel safety
     /// Nothing is left behind when dropped.
@@ -67,7 +67,7 @@ impl Transfer {
         let near: Vec<NodeId> = holders.intended().collect();
         self.ask_who_has(&near, &mut located).await;
         if located.placement().missing().next().is_some() {
-            let far: Vec<NodeId> = holders.order().skip(near.len()).take(SEARCH_NODES_MAX).collect();
+            let far = self.further_candidates(holders.group(), &near, holders.count());
             self.ask_who_has(&far, &mut located).await;
         }
         located

@@ -7,7 +7,7 @@ mod receipt;
 mod reuse;
 mod spread;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use datamesh_core::lease::Lease;
 use datamesh_core::manifest::Stripe;
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::sign::Signed;
-use datamesh_core::topology::Topology;
+use datamesh_core::topology::{NodeRecord, Topology};
 use datamesh_core::wire::{FetchRequest, Message, Refusal, Request, Response, StoreRequest, StoredItem};
 use futures::future::{Either, select};
 
@@ -34,6 +34,8 @@ use crate::world::{CallError, World};
 
 /// Nodes that a search asks beyond those that the ring names for a stripe.
 pub const SEARCH_NODES_MAX: usize = 64;
+/// Of the nodes that are asked for a manifest block, those that come before whom the rings before named.
+const BLOCK_CANDIDATES_NEAR: usize = 8;
 
 /// Bytes a second of all transfers together below which a line is as good as none.
 const SLOWEST_RATE: usize = 64 * 1024;
@@ -157,6 +159,8 @@ pub struct Transfer {
     pub(crate) world: World,
     topology: Arc<Topology>,
     ring: Arc<Ring>,
+    /// Those before it, the latest first.
+    earlier: Vec<Arc<Ring>>,
     pub(crate) settings: TransferSettings,
     observer: Arc<dyn Observer>,
     flow: Flow,
@@ -180,12 +184,14 @@ impl Transfer {
     pub async fn start(world: World, settings: TransferSettings, observer: Arc<dyn Observer>) -> Self {
         let topology = world.peers.topology();
         let ring = world.rings.current(&topology, &*world.compute).await;
+        let earlier = world.rings.earlier().collect();
         let TransferSettings { priority, limits, hedge_after, .. } = settings;
         let flow = Flow::start(Arc::clone(&world.traffic), FlowSettings { priority, limits, hedge_after });
         Self {
             world,
             topology,
             ring,
+            earlier,
             settings,
             observer,
             flow,
@@ -237,7 +243,28 @@ impl Transfer {
 
     /// Who may hold a manifest block of whose redundancy nothing is known, the likeliest first.
     pub(crate) fn block_candidates(&self, block: &BlockId) -> Vec<NodeId> {
-        self.ring.order(PlacementGroup::of_block(block)).take(SEARCH_NODES_MAX).collect()
+        let group = PlacementGroup::of_block(block);
+        let mut near: Vec<NodeId> = self.ring.order(group).take(BLOCK_CANDIDATES_NEAR).collect();
+        near.extend(self.further_candidates(group, &near, BLOCK_CANDIDATES_NEAR));
+        near.truncate(SEARCH_NODES_MAX);
+        near
+    }
+
+    /// Who may hold what those don't hold that the ring names: first whom the rings before named for as many ranks, since what
+    /// was not moved yet lies there, then the nodes that step in.
+    pub(crate) fn further_candidates(
+        &self,
+        group: PlacementGroup,
+        named: &[NodeId],
+        rank_count: usize,
+    ) -> Vec<NodeId> {
+        let mut seen: BTreeSet<NodeId> = named.iter().copied().collect();
+        let serves = |node: &NodeId| {
+            self.topology.record(node).is_some_and(NodeRecord::serves) && !self.topology.is_absent(node)
+        };
+        let before = self.earlier.iter().flat_map(|ring| ring.order(group).take(rank_count)).filter(serves);
+        let candidates = before.chain(self.ring.order(group)).filter(|node| seen.insert(*node));
+        candidates.take(SEARCH_NODES_MAX).collect()
     }
 
     /// Tells the observer.
