@@ -17,11 +17,18 @@ pub(crate) struct Need {
 }
 
 /// Everything that is needed.
-const NEEDS: [Need; 1] = [Need {
-    program: "gcc",
-    package: "build-essential",
-    why: "links every Rust program, and compiles the C of `ring` and `zstd`",
-}];
+const NEEDS: [Need; 2] = [
+    Need {
+        program: "gcc",
+        package: "build-essential",
+        why: "links every Rust program, and compiles the C of `ring` and `zstd`",
+    },
+    Need {
+        program: "faketime",
+        package: "faketime",
+        why: "moves the clock of processes whose leases are to end",
+    },
+];
 
 /// What only measuring needs.
 const BENCH_NEEDS: [Need; 1] = [Need {

@@ -17,7 +17,8 @@ use datamesh_node::home::Name;
 use crate::exit::Exit;
 
 pub use files::{
-    DeleteArgs, GcArgs, GetArgs, InfoArgs, ListArgs, PutArgs, RepairArgs, StatsArgs, VerifyArgs,
+    DeleteArgs, GcArgs, GetArgs, InfoArgs, ListArgs, PutArgs, RenewArgs, RepairArgs, StatsArgs, TermArgs,
+    VerifyArgs,
 };
 pub use keys::{
     InitArgs, KeysArgs, KeysCommand, KeysExportArgs, KeysImportArgs, KeysNewArgs, KeysRotateArgs, KeysUseArgs,
@@ -27,7 +28,7 @@ pub use mesh::{
     NetworksArgs, NetworksCommand, NodeArgs, NodeCommand, NodeStateArgs, PeersArgs, ServiceArgs, UpArgs,
 };
 pub use settings::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigGetArgs, ConfigSetArgs, ManArgs};
-pub use value::{ByteRange, Metadata, ParseByteRangeError};
+pub use value::{ByteRange, Instant, Metadata, ParseByteRangeError, ParseInstantError};
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -90,6 +91,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Restore full redundancy
     Repair(RepairArgs),
+    /// Keep an object for longer than it was put for
+    Renew(RenewArgs),
     /// Release an object's leases, so that nodes may reclaim its space
     Delete(DeleteArgs),
     /// Give back the space of what was deleted, in the mesh of this home; nodes of other meshes do so by themselves

@@ -24,6 +24,7 @@ mod networks;
 mod node;
 mod peers;
 mod put;
+mod renew;
 mod stats;
 mod up;
 
@@ -89,6 +90,7 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Info(args) => info::run(args, context, ui).await,
         Command::Verify(args) => info::verify(args, context, ui).await,
         Command::Repair(args) => info::repair_command(args, context, ui).await,
+        Command::Renew(args) => renew::run(args, context, ui).await,
         Command::Delete(args) => delete::run(args, context, ui).await,
         Command::Bootstrap(args) => node::bootstrap(args, context, ui).await,
         Command::Service(args) => node::service(args, context, ui).await,

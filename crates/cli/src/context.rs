@@ -1,9 +1,11 @@
 //! What a command runs in: the home, its settings, identity and mesh, and the wish to stop.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use datamesh_core::time::Timestamp;
 use datamesh_engine::world::{Clock, Entropy};
+use datamesh_node::charter::MeshSecret;
 use datamesh_node::home::{Home, Mesh, Name, Networks};
 use datamesh_node::keyring::{DEFAULT_IDENTITY, Entry, Identity, Keyring, KeyringError, Protection};
 use datamesh_node::settings::{Layers, Override, ResolvedSettings, SettingsFile};
@@ -15,6 +17,8 @@ use crate::args::GlobalArgs;
 use crate::command::CommandError;
 use crate::exit::Exit;
 use crate::ui::{PasswordSource, Ui};
+
+const MESH_SECRET_VARIABLE: &str = "DATAMESH_MESH_SECRET";
 
 /// What a command runs in.
 #[derive(Debug)]
@@ -122,6 +126,33 @@ impl Context {
             Some(name) => Ok(networks.mesh(name.as_str())?),
             None => Ok(networks.current()),
         }
+    }
+
+    /// The secret of a private mesh: from the file that was named, `-` being standard input, else from the environment.
+    ///
+    /// # Errors
+    /// When it can't be read, or is no mesh secret.
+    pub fn mesh_secret(&self, file: Option<&Path>, ui: &Ui) -> Result<Option<MeshSecret>, CommandError> {
+        let text = match file {
+            Some(path) => self.passwords.secret(ui, Some(path), "")?,
+            None => match std::env::var(MESH_SECRET_VARIABLE) {
+                Ok(text) => Zeroizing::new(text.trim().to_owned()),
+                Err(std::env::VarError::NotPresent) => return Ok(None),
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    return Err(CommandError::new(
+                        Exit::Usage,
+                        format!("{MESH_SECRET_VARIABLE} is no UTF-8"),
+                    ));
+                }
+            },
+        };
+        let secret = MeshSecret::from_text(&text).map_err(|error| {
+            let place =
+                file.map_or_else(|| MESH_SECRET_VARIABLE.to_owned(), |path| path.display().to_string());
+            let error = CommandError::new(Exit::Usage, format!("{place} holds no mesh secret")).source(error);
+            error.hint("a mesh secret is one line that begins with datamesh-mesh-1; copy it whole")
+        })?;
+        Ok(Some(secret))
     }
 
     /// The keyring. Where there is none it is made, with one identity without a password, and a note says so.

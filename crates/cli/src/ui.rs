@@ -22,7 +22,7 @@ use crate::args::GlobalArgs;
 use crate::command::CommandError;
 use crate::exit::Exit;
 
-pub use format::{bytes, count, duration, instant, percent, printable, rate};
+pub use format::{bytes, count, duration, instant, kept_until, percent, printable, rate};
 pub use password::PasswordSource;
 pub use progress::Progress;
 pub use table::{Column, Fields, Table};

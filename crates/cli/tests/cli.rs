@@ -227,7 +227,7 @@ fn json_results_about_objects_have_the_shape_that_the_help_shows() {
     fs::write(&file, vec![7; 300_000]).expect("written");
     let (file, out) = (file.to_str().expect("UTF-8"), directory.path().join("out"));
     let out = out.to_str().expect("UTF-8");
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 13] = [
         &["put", "--name", "x", "--type", "text/plain", "--meta", "a=b", "--compression", "none", file],
         &["list"],
         &["stats"],
@@ -235,6 +235,7 @@ fn json_results_about_objects_have_the_shape_that_the_help_shows() {
         &["get", "x", out],
         &["verify", "x"],
         &["repair", "x"],
+        &["renew", "x"],
         &["peers"],
         &["health"],
         &["metrics"],

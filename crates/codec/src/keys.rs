@@ -6,12 +6,14 @@
 mod grant;
 mod identity;
 mod lock;
+mod mesh;
 mod object;
 mod text;
 
 pub use grant::{unwrap, wrap};
 pub use identity::{DedupSecret, Identity, Recipient};
 pub use lock::{LockedIdentity, LockedIdentityError, UnlockError, lock, unlock};
+pub use mesh::MeshSecret;
 pub use object::ObjectKey;
 pub(crate) use object::cipher_code;
 pub use text::ParseKeyError;

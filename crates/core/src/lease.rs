@@ -4,12 +4,13 @@
 //! release ends them all.
 
 use core::fmt;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BlockId, ID_SIZE, OwnerId, PlacementGroup, StripeId};
 use crate::sign::Signable;
-use crate::time::Epoch;
+use crate::time::{Epoch, Timestamp};
 
 /// What all leases of one put have in common: 16 random bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,6 +66,34 @@ pub struct Lease {
     pub subject: Subject,
     /// The first epoch in which it need not be kept any more.
     pub until: Epoch,
+}
+
+/// How long what a put stores is to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Term {
+    /// Until it is released.
+    UntilReleased,
+    /// For so long at least, from when the put was begun.
+    For(Duration),
+    /// Until the beginning of an epoch.
+    Until(Epoch),
+}
+
+impl Term {
+    /// The first epoch in which what was begun at an instant need not be kept any more. Epochs are whole: it is never sooner than
+    /// the term says.
+    #[must_use]
+    pub fn end(self, begun: Timestamp) -> Epoch {
+        match self {
+            Self::UntilReleased => Epoch::NEVER,
+            Self::Until(end) => end,
+            Self::For(duration) => {
+                let end =
+                    u64::try_from(duration.as_millis()).ok().and_then(|ms| begun.as_ms().checked_add(ms));
+                end.map_or(Epoch::NEVER, |end| Timestamp::from_ms(end).next_epoch())
+            }
+        }
+    }
 }
 
 impl Subject {
@@ -128,5 +157,32 @@ impl Signable for Release {
 
     fn signer(&self) -> &[u8; ID_SIZE] {
         self.owner.as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::Term;
+    use crate::time::{Epoch, Timestamp};
+
+    #[test]
+    fn a_term_never_ends_sooner_than_it_says() {
+        const HOUR_MS: u64 = 3_600_000;
+        for (begun, duration_ms, end) in [
+            (0, 0, 0),
+            (0, 1, 1),
+            (0, HOUR_MS, 1),
+            (1, HOUR_MS, 2),
+            (HOUR_MS - 1, 2, 2),
+            (u64::MAX, 1, u64::MAX),
+        ] {
+            let term = Term::For(Duration::from_millis(duration_ms));
+            assert_eq!(term.end(Timestamp::from_ms(begun)).as_hours(), end, "{begun} + {duration_ms}");
+        }
+        assert_eq!(Term::For(Duration::MAX).end(Timestamp::from_ms(1)), Epoch::NEVER);
+        assert_eq!(Term::UntilReleased.end(Timestamp::from_ms(1)), Epoch::NEVER);
+        assert_eq!(Term::Until(Epoch::from_hours(3)).end(Timestamp::from_ms(u64::MAX)), Epoch::from_hours(3));
     }
 }

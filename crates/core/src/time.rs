@@ -26,6 +26,12 @@ impl Timestamp {
     pub const fn epoch(self) -> Epoch {
         Epoch(self.0 / MILLISECONDS_PER_EPOCH)
     }
+
+    /// The first epoch that begins at the instant or later.
+    #[must_use]
+    pub const fn next_epoch(self) -> Epoch {
+        Epoch(self.0.div_ceil(MILLISECONDS_PER_EPOCH))
+    }
 }
 
 /// The unit in which leases are counted: hours since the Unix epoch.
@@ -40,6 +46,15 @@ impl Epoch {
     #[must_use]
     pub const fn from_hours(hours: u64) -> Self {
         Self(hours)
+    }
+
+    /// When it begins; `None` for one that never comes.
+    #[must_use]
+    pub const fn begin(self) -> Option<Timestamp> {
+        match self.0.checked_mul(MILLISECONDS_PER_EPOCH) {
+            Some(milliseconds) => Some(Timestamp(milliseconds)),
+            None => None,
+        }
     }
 
     /// Hours since the Unix epoch.

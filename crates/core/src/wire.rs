@@ -15,8 +15,8 @@ use crate::sign::Signed;
 use crate::summary::{Part, PartId, Summary, SummaryDigest};
 use crate::topology::NodeRecord;
 
-/// The libp2p protocol name of version 3, in which nodes compare what they hold.
-pub const PROTOCOL: &str = "/datamesh/exchange/3";
+/// The libp2p protocol name of version 4, in which nodes hold owners to their quotas.
+pub const PROTOCOL: &str = "/datamesh/exchange/4";
 
 /// A message: what is meant, and the bytes it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -276,6 +276,14 @@ pub enum Refusal {
     /// The quota or the free-space floor is reached.
     #[error("node is full")]
     Full,
+    /// The owner has as much here as it may.
+    #[error("owner has {used} of its {quota} bytes on this node")]
+    OverQuota {
+        /// Bytes that its leases keep here, each item counted once, and that are on their way.
+        used: u64,
+        /// Bytes that it may have here.
+        quota: u64,
+    },
     /// The bytes don't hash to the item's id, or have another length than its stripe says.
     #[error("bytes are not those of the item")]
     WrongBytes,

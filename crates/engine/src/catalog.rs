@@ -4,7 +4,7 @@ use datamesh_core::id::{ObjectId, OwnerId};
 use datamesh_core::lease::LeaseTag;
 use datamesh_core::manifest::Kind;
 use datamesh_core::scheme::Scheme;
-use datamesh_core::time::Timestamp;
+use datamesh_core::time::{Epoch, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::place::Wholeness;
@@ -37,6 +37,17 @@ pub struct Entry {
     /// What compression and deduplication have saved; not known of what earlier versions have put.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savings: Option<Savings>,
+    /// The first epoch in which it need not be kept any more; none for what is kept until it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Epoch>,
+}
+
+impl Entry {
+    /// When its leases end by themselves.
+    #[must_use]
+    pub fn end(&self) -> Epoch {
+        self.until.unwrap_or(Epoch::NEVER)
+    }
 }
 
 /// What compression and deduplication have saved of an object.

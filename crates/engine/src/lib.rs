@@ -14,6 +14,7 @@ pub mod place;
 pub mod progress;
 pub mod put;
 pub mod release;
+pub mod renew;
 pub mod repair;
 pub mod ring;
 pub mod rings;

@@ -16,11 +16,10 @@ use datamesh_codec::manifest::{Block, FinishError, ManifestWriter, NewManifestEr
 use datamesh_codec::seal::{RecordSeal, SealedChunk, Sealer};
 use datamesh_codec::stripe::{Coder, EncodedStripe};
 use datamesh_core::id::{ID_SIZE, NodeId, ObjectId};
-use datamesh_core::lease::LeaseTag;
+use datamesh_core::lease::{LeaseTag, Term};
 use datamesh_core::manifest::{ChunkEntry, Details, Kind, ManifestError, Stripe};
 use datamesh_core::scheme::{Mode, Scheme};
 use datamesh_core::time::{Epoch, Timestamp};
-use datamesh_core::wire::Refusal;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, pending, select};
 use futures::stream::{self, FuturesUnordered, Stream, StreamExt, TryStreamExt};
@@ -58,7 +57,7 @@ pub struct PutOrder {
     /// Who else can read it.
     pub recipients: Vec<Recipient>,
     /// How long it is kept.
-    pub until: Epoch,
+    pub term: Term,
 }
 
 /// What was put.
@@ -88,6 +87,8 @@ pub struct Put {
     pub tag: LeaseTag,
     /// When it was put.
     pub created: Timestamp,
+    /// The first epoch in which it need not be kept any more.
+    pub until: Epoch,
     /// Whether every shard found a failure domain of its own.
     pub acknowledged: Wholeness,
     /// The nodes that failed meanwhile.
@@ -136,10 +137,7 @@ impl PutError {
         match self {
             Self::Source(_) | Self::Journal(JournalError::Disk(_)) => true,
             // What a full mesh holds of half an object is better given back.
-            Self::NotEnoughNodes { failures, .. } => {
-                let full = |failure| matches!(failure, &Failure::Refused { refusal: Refusal::Full, .. });
-                !failures.values().any(full)
-            }
+            Self::NotEnoughNodes { failures, .. } => !failures.values().any(Failure::is_for_space),
             _ => false,
         }
     }
@@ -526,6 +524,11 @@ impl<'a> Putting<'a> {
         Ok(ManifestWriter::new(*scheme, &self.beginning.key, &readers, &mut entropy)?)
     }
 
+    /// When its leases end: the same in each run.
+    fn until(&self) -> Epoch {
+        self.order.term.end(self.beginning.created)
+    }
+
     const fn scheme(&self) -> &Scheme {
         &self.beginning.scheme
     }
@@ -557,6 +560,7 @@ impl<'a> Putting<'a> {
             resumed_count: tally.resumed_count,
             tag: self.beginning.tag,
             created: self.beginning.created,
+            until: self.until(),
             acknowledged: tally.acknowledged,
             failures: self.transfer.failures(),
         }

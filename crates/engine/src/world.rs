@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use datamesh_core::id::{BlockId, ItemId, NodeId, PlacementGroup};
+use datamesh_core::id::{BlockId, ItemId, NodeId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::manifest::Stripe;
 use datamesh_core::receipt::{KeptItem, ServiceReceipt};
@@ -236,6 +236,9 @@ pub trait Items: Send + Sync {
     /// # Errors
     /// [`ItemsError`] when that could not be made durable.
     fn release(&self, release: Signed<Release>) -> BoxFuture<'_, Result<u64, ItemsError>>;
+
+    /// Bytes of the items that an owner's leases keep, each item counted once.
+    fn kept_for(&self, owner: &OwnerId) -> u64;
 
     /// How full it is.
     fn usage(&self) -> Usage;

@@ -11,6 +11,7 @@ use datamesh_core::wire::{Message, Request, Response};
 use datamesh_engine::world::{CallError, Peers};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, Swarm};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -90,6 +91,16 @@ pub enum JoinError {
         /// Why whom could not be reached: address or node, and reason.
         failures: Vec<(String, String)>,
     },
+    /// Whoever was reached is of another mesh: the secrets differ, or one of both has none.
+    #[error(
+        "the nodes at these addresses are of another mesh: it is private under a secret that is not the one used here, or \
+             this one is{}",
+        tried(failures)
+    )]
+    OtherMesh {
+        /// Whom, by address, and what it came to.
+        failures: Vec<(String, String)>,
+    },
     /// The network is shut down.
     #[error("the network is shut down")]
     Closed,
@@ -147,7 +158,8 @@ pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Resu
     let (notices, notices_waiting) = mpsc::channel(NOTICES_WAITING_MAX);
     let (faults, faults_waiting) = mpsc::channel(FAULTS_WAITING_MAX);
     let (news, news_waiting) = mpsc::channel(NEWS_WAITING_MAX);
-    let (addresses, joining) = (watch::Sender::default(), watch::Sender::default());
+    let (addresses, joining) =
+        (watch::Sender::default(), watch::Sender::new(Joining::through(&settings.bootstrap)));
 
     let saved = saved(settings.state_directory.as_deref()).await?;
     let own = settings.record.clone().map(|offer| (settings.identity.clone(), offer));
@@ -213,6 +225,19 @@ pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Resu
     Ok(Network { shared: Arc::new(shared) })
 }
 
+/// A private mesh listens on TCP alone: nothing of its secret can be bound to the handshake of QUIC.
+fn refuse_quic(addresses: &[Multiaddr]) -> Result<(), StartError> {
+    let is_quic =
+        |address: &&Multiaddr| address.iter().any(|part| matches!(part, Protocol::Quic | Protocol::QuicV1));
+    match addresses.iter().find(is_quic) {
+        Some(address) => {
+            let why = "a private mesh speaks no QUIC: name a TCP address".to_owned();
+            Err(StartError::Listen { address: address.clone(), why })
+        }
+        None => Ok(()),
+    }
+}
+
 /// What all parts of a network stand on.
 struct Basis {
     limits: NetworkLimits,
@@ -243,7 +268,8 @@ fn carriers(
     let credentials = match &settings.data_plane {
         DataPlane::Off => None,
         DataPlane::On { congestion, .. } => {
-            let credentials = Credentials::new(&settings.identity.keypair(), congestion.clone());
+            let credentials =
+                Credentials::new(&settings.identity.keypair(), settings.key.clone(), congestion.clone());
             Some(credentials.map_err(StartError::Protocol)?)
         }
     };
@@ -306,9 +332,12 @@ fn swarm(
     server: Option<Arc<Server>>,
     membership: Arc<Membership>,
 ) -> Result<Swarm<Behaviour>, StartError> {
+    if settings.key.is_some() {
+        refuse_quic(&settings.listen)?;
+    }
     let keypair = settings.identity.keypair();
     let inbound = server.map_or(Inbound::Refused, Inbound::Served);
-    let carrier = transport::carrier(&keypair, limits.dial);
+    let carrier = transport::carrier(&keypair, settings.key.as_ref(), limits.dial);
     let carrier = carrier.map_err(|error| StartError::Protocol(error.to_string()))?;
     let behaviour = Behaviour::new(&keypair, inbound, membership, settings.local_discovery, limits);
     let config = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
@@ -363,12 +392,17 @@ impl Network {
         let mut joining = self.shared.joining.clone();
         let waited = tokio::select! {
             () = self.shared.closing.cancelled() => return Err(JoinError::Closed),
-            waited = timeout(deadline, joining.wait_for(|joining| joining.joined)) => waited.is_ok(),
+            waited = timeout(deadline, joining.wait_for(Joining::decided)) => waited.is_ok(),
         };
-        if waited {
+        let joining = self.shared.joining.borrow().clone();
+        if waited && joining.joined {
             return Ok(());
         }
-        let failures = self.shared.joining.borrow().failures.clone().into_iter().collect();
+        let is_other = joining.is_other_mesh();
+        let failures = joining.failures.into_iter().map(|(whom, missed)| (whom, missed.why)).collect();
+        if is_other {
+            return Err(JoinError::OtherMesh { failures });
+        }
         let waited_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         Err(JoinError::Unreachable { waited_ms, failures })
     }

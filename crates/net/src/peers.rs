@@ -22,6 +22,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Longest text about a failed dial, characters.
 const WHY_LENGTH_MAX: usize = 256;
 
+/// What Noise says when the two ends have hashed different things into their handshake. The tests of private meshes hold it to that.
+const NOISE_MISMATCH: &str = "decrypt error";
+/// What that says to a person.
+const OTHER_MESH: &str = "it is of another mesh";
+
 /// A peer broke the protocol.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -148,7 +153,10 @@ impl Absences {
 pub(crate) fn why_not_reached(error: &DialError) -> String {
     let text = match error {
         DialError::Transport(attempts) if !attempts.is_empty() => {
-            let causes = attempts.iter().map(|(address, error)| format!("{address}: {}", root_cause(error)));
+            let causes = attempts.iter().map(|(address, error)| {
+                let why = if fails_handshake(error) { OTHER_MESH.to_owned() } else { root_cause(error) };
+                format!("{address}: {why}")
+            });
             causes.collect::<Vec<_>>().join(", ")
         }
         DialError::NoAddresses => "no address of it is known".to_owned(),
@@ -159,6 +167,22 @@ pub(crate) fn why_not_reached(error: &DialError) -> String {
         other => root_cause(other),
     };
     text.chars().take(WHY_LENGTH_MAX).collect()
+}
+
+/// Whether whoever was dialled answered, and could not show to be of this mesh: then all who answered were such.
+pub(crate) fn is_other_mesh(error: &DialError) -> bool {
+    match error {
+        DialError::Transport(attempts) => {
+            !attempts.is_empty() && attempts.iter().all(|(_, error)| fails_handshake(error))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the two ends of a Noise handshake could not agree on what it is bound to. Errors of the carriers hide those that they
+/// are made of, all but the text of the last one.
+fn fails_handshake(error: &(dyn Error + 'static)) -> bool {
+    root_cause(error) == NOISE_MISMATCH
 }
 
 /// What is at the bottom of an error.

@@ -8,6 +8,7 @@ use datamesh_core::topology::{FailureDomain, Role};
 use libp2p::Multiaddr;
 
 use crate::identity::Identity;
+use crate::mesh_key::MeshKey;
 
 /// What a participant offers to the mesh. Who offers nothing is a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,8 @@ impl Default for DataPlane {
 pub struct NetworkSettings {
     /// Who this participant is.
     pub identity: Identity,
+    /// What it proves to be of its mesh with; `None` in a mesh that is not private. A private mesh speaks no QUIC.
+    pub key: Option<MeshKey>,
     /// Where it listens; empty for a client.
     pub listen: Vec<Multiaddr>,
     /// Addresses under which others reach it, beyond those it listens on.
@@ -83,6 +86,7 @@ impl NetworkSettings {
     pub fn client(identity: Identity, bootstrap: Vec<Multiaddr>) -> Self {
         Self {
             identity,
+            key: None,
             listen: Vec::new(),
             external: Vec::new(),
             bootstrap,

@@ -17,8 +17,9 @@ use datamesh_engine::transfer::TransferSettings;
 use datamesh_engine::world::{
     Cache, Clock, Compute, Entropy, Items, ItemsError, NoCache, Notary, Peers, Receipts, World,
 };
+pub use datamesh_net::JoinError;
 use datamesh_net::{
-    Answer, Identity, IdentityError, JoinError, Multiaddr, Network, NetworkSettings, NodeOffer, StartError,
+    Answer, Identity, IdentityError, Multiaddr, Network, NetworkSettings, NodeOffer, StartError,
 };
 use datamesh_store::cache::{CacheSettings, DiskCache};
 use datamesh_store::disk::Files;
@@ -28,15 +29,17 @@ use futures::future::BoxFuture;
 
 use crate::acquaintances::Acquaintances;
 use crate::cached_items::CachedItems;
+use crate::charter::{Charter, CharterError, CharterOrder};
 use crate::discard::{Discarding, Keeping};
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
 use crate::maintain::Maintenance;
 use crate::metrics::{NetworkWatch, Source, Totals, TrafficView, Watcher};
 use crate::neighbours::Neighbours;
+use crate::quotas::Quotas;
 use crate::receipts::ReceiptLog;
 use crate::scores::Scores;
-use crate::serve::Server;
+use crate::serve::{Asker, Server};
 use crate::settings::{MetricsShare, PeerAddress, Settings};
 use crate::system::{SystemClock, SystemCompute, SystemEntropy};
 use crate::tuning::{data_plane, keep_settings, listen_addresses, store_settings, traffic, transfer};
@@ -67,6 +70,9 @@ pub enum AssembleError {
     /// The home can't be made.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// The node can't be of the mesh that it is told of.
+    #[error(transparent)]
+    Charter(#[from] CharterError),
     /// A node's key can't be read or made.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -100,7 +106,10 @@ pub struct Client {
 
 /// What a client's mesh is.
 enum Backing {
-    Embedded(Vec<Store>),
+    Embedded {
+        stores: Vec<Store>,
+        collect_every: Duration,
+    },
     Joined {
         network: Network,
         cache: Option<DiskCache>,
@@ -140,7 +149,8 @@ impl Client {
         let peers = Arc::new(LocalPeers::new(nodes));
         // What lies on the own disks already needs no copy beside it.
         let world = world(peers, compute, Arc::new(NoCache), settings);
-        let backing = Backing::Embedded(stores);
+        let collect_every = settings.storage.collect_every.duration();
+        let backing = Backing::Embedded { stores, collect_every };
         Ok(Self { world, transfer: transfer(settings), home: home.clone(), backing, scores: None })
     }
 
@@ -156,6 +166,7 @@ impl Client {
         home: &Home,
         settings: &Settings,
         entries: &[PeerAddress],
+        charter: &Charter,
     ) -> Result<Self, AssembleError> {
         let acquaintances = Acquaintances::of(&home.met_path(), entries);
         let met = acquaintances.as_ref().map(Acquaintances::load).unwrap_or_default();
@@ -163,6 +174,7 @@ impl Client {
         let identity = Identity::generate()?;
         let key = identity.signing_key().clone();
         let mut network = NetworkSettings::client(identity, bootstrap);
+        network.key = charter.key();
         network.data_plane = data_plane(settings);
         let network = datamesh_net::start(network, Arc::new(Nothing)).await?;
         network.joined(JOIN_DEADLINE).await?;
@@ -198,22 +210,15 @@ impl Client {
     /// # Cancel safety
     /// A collection that was begun goes on though the future is dropped.
     pub async fn collect(&self) -> Option<Result<Collected, ItemsError>> {
-        let Backing::Embedded(stores) = &self.backing else { return None };
-        let mut all = Collected::default();
-        for store in stores {
-            match store.collect(self.world.clock.now().epoch()).await {
-                Ok(collected) => all.add(collected),
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        Some(Ok(all))
+        let Backing::Embedded { stores, .. } = &self.backing else { return None };
+        Some(crate::collect::collect(stores, &self.home, self.world.clock.now()).await)
     }
 
     /// The network, unless the mesh is in this process.
     #[must_use]
     pub fn network(&self) -> Option<&Network> {
         match &self.backing {
-            Backing::Embedded(_) => None,
+            Backing::Embedded { .. } => None,
             Backing::Joined { network, .. } => Some(network),
         }
     }
@@ -232,7 +237,8 @@ impl Client {
         let moved = self.world.traffic.peers().into_iter().map(|(node, view)| (node, view.moved));
         let mut totals = Totals::of(moved.collect(), now);
         match self.backing {
-            Backing::Embedded(stores) => {
+            Backing::Embedded { stores, collect_every } => {
+                crate::collect::when_due(&stores, &self.home, now, collect_every).await;
                 for store in stores {
                     if let Err(error) = store.close().await {
                         tracing::warn!(%error, "a store was not closed in good order and will recover");
@@ -273,6 +279,8 @@ impl Client {
 pub struct Node {
     /// Its network.
     pub network: Network,
+    /// What its mesh is.
+    pub charter: Charter,
     /// What it sends to peers and receives from them.
     pub traffic: Arc<Traffic>,
     /// What opening its store found.
@@ -291,6 +299,8 @@ pub struct NodeOrder {
     pub role: Role,
     /// The nodes that it joins through; none for the first of a mesh.
     pub entries: Vec<PeerAddress>,
+    /// What it is told of its mesh.
+    pub charter: CharterOrder,
     /// What it keeps of what it is given.
     pub keeping: Keeping,
 }
@@ -305,6 +315,7 @@ impl Node {
     /// Nothing is left behind when dropped.
     pub async fn start(home: &Home, settings: &Settings, order: NodeOrder) -> Result<Self, AssembleError> {
         home.create()?;
+        let charter = Charter::of_node(home, &order.charter)?;
         let identity = Identity::load_or_create(&home.node_key_path())?;
         let directory = home.node_disk_path();
         make_directory(&directory)?;
@@ -323,6 +334,7 @@ impl Node {
         let server = server(&identity, Arc::clone(&items), Arc::clone(&compute)).within(Arc::clone(&traffic));
         let receipts = receipts(home);
         let server = with_receipts(server, receipts.as_ref());
+        let server = server.limiting_owners(settings.storage.owner_quota.bytes().map(Quotas::new));
         let own = identity.node();
         let answering = Answering::new(server.clone(), settings, cache.as_ref(), &traffic);
         let watch = Arc::clone(&answering.watch);
@@ -335,7 +347,9 @@ impl Node {
             software: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let bootstrap = order.entries.iter().map(full_address).collect();
-        let mut network = NetworkSettings::node(identity, listen_addresses(settings), bootstrap, offer);
+        let mut network =
+            NetworkSettings::node(identity, listen_addresses(settings, &charter), bootstrap, offer);
+        network.key = charter.key();
         network.state_directory = Some(directory);
         network.data_plane = data_plane(settings);
         let network = datamesh_net::start(network, Arc::new(answering)).await?;
@@ -360,8 +374,10 @@ impl Node {
         if !order.entries.is_empty() {
             network.joined(JOIN_DEADLINE).await?;
         }
+        // Not before it is in: a wrong secret is not to be kept.
+        charter.keep(home)?;
         let recovery = store.recovery();
-        Ok(Self { network, traffic, recovery, store, cache, receipts, watcher, maintenance })
+        Ok(Self { network, charter, traffic, recovery, store, cache, receipts, watcher, maintenance })
     }
 
     /// Stops serving, in good order.
@@ -419,8 +435,9 @@ impl Answer for Answering {
         if !self.may_ask(&from, &request.header) {
             return async { Message::bare(Response::Refused(Refusal::Denied)) }.boxed();
         }
+        let asker = if self.watch.knows(&from) { Asker::Node(from) } else { Asker::Client(from) };
         let server = self.server.clone();
-        async move { server.answer_to(from, request).await }.boxed()
+        async move { server.answer_asker(asker, request).await }.boxed()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::id::{ItemId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
@@ -103,6 +103,10 @@ impl Items for CachedItems {
 
     fn release(&self, release: Signed<Release>) -> BoxFuture<'_, Result<u64, ItemsError>> {
         self.items.release(release)
+    }
+
+    fn kept_for(&self, owner: &OwnerId) -> u64 {
+        self.items.kept_for(owner)
     }
 
     fn usage(&self) -> Usage {

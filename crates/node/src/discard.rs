@@ -1,7 +1,7 @@
 //! Items whose shards are acknowledged and thrown away: for measuring puts that no disk could hold, never for data.
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::id::{ItemId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
@@ -86,6 +86,10 @@ impl<I: Items> Items for Discarding<I> {
 
     fn release(&self, release: Signed<Release>) -> BoxFuture<'_, Result<u64, ItemsError>> {
         self.0.release(release)
+    }
+
+    fn kept_for(&self, owner: &OwnerId) -> u64 {
+        self.0.kept_for(owner)
     }
 
     fn usage(&self) -> Usage {

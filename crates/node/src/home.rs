@@ -166,6 +166,24 @@ impl Home {
         self.root.join("networks.toml")
     }
 
+    /// The secret of a private mesh that was joined under this name.
+    #[must_use]
+    pub fn mesh_secret_path(&self, name: &Name) -> PathBuf {
+        self.root.join("mesh-secrets").join(name.as_str())
+    }
+
+    /// What the mesh of this home's node is.
+    #[must_use]
+    pub fn charter_path(&self) -> PathBuf {
+        self.node_disk_path().join("charter.toml")
+    }
+
+    /// The secret of the private mesh that this home's node is of.
+    #[must_use]
+    pub fn node_secret_path(&self) -> PathBuf {
+        self.node_disk_path().join("mesh-secret")
+    }
+
     /// The nodes that were met of each mesh.
     #[must_use]
     pub fn met_path(&self) -> PathBuf {
@@ -227,6 +245,12 @@ impl Home {
     #[must_use]
     pub fn totals_path(&self) -> PathBuf {
         self.root.join("totals")
+    }
+
+    /// When the garbage of the embedded mesh was collected last.
+    #[must_use]
+    pub fn collected_path(&self) -> PathBuf {
+        self.root.join("collected")
     }
 
     /// The disks of the embedded mesh.
@@ -295,11 +319,16 @@ pub struct HomeLock {
 }
 
 impl HomeLock {
-    /// Replaces a file whole: after a crash it is the old one or the new one. Done when a power cut can't take it back.
+    /// Replaces a file whole, in a directory that is made if it is missing: after a crash it is the old one or the new one. Done
+    /// when a power cut can't take it back.
     ///
     /// # Errors
-    /// [`HomeError::Write`].
+    /// [`HomeError::Create`] and [`HomeError::Write`].
     pub fn write(&self, path: &Path, bytes: &[u8], access: Access) -> Result<(), HomeError> {
+        if let Some(directory) = path.parent() {
+            let created = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
+            created.map_err(|source| HomeError::Create { path: directory.to_owned(), source })?;
+        }
         replace(path, bytes, access).map_err(|source| HomeError::Write { path: path.to_owned(), source })
     }
 }

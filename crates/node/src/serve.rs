@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, NodeId, PlacementGroup};
+use datamesh_core::id::{ItemId, NodeId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release, Subject};
 use datamesh_core::limits::{
     BLOCK_SIZE_MAX, WIRE_CLASSES_MAX, WIRE_GROUPS_MAX, WIRE_ITEMS_MAX, WIRE_PARTS_MAX, WIRE_PUTS_MAX,
@@ -13,7 +13,7 @@ use datamesh_core::receipt::{KeptItem, Receipt, ServedItem, Service};
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{PartId, SummaryDigest};
 use datamesh_core::wire::{
-    FetchRequest, Message, NodeStatus, Refusal, Request, Response, StoreRequest, StoredItem,
+    Description, FetchRequest, Message, NodeStatus, Refusal, Request, Response, StoreRequest, StoredItem,
 };
 use datamesh_engine::traffic::{Direction, Overloaded, Traffic};
 use datamesh_engine::world::{Clock, Compute, Group, Items, ItemsError, Receipts};
@@ -21,6 +21,7 @@ use ed25519_dalek::SigningKey;
 
 use crate::accounts::Accounts;
 use crate::metrics::{Build, Registry, RequestKind, RequestTally, ServerSource};
+use crate::quotas::{Quotas, Reserved};
 use crate::receipting::Receipting;
 
 /// Answers what peers ask about this node's items. Cheap to clone.
@@ -31,6 +32,25 @@ pub struct Server {
     traffic: Option<Arc<Traffic>>,
     /// What peers were served; none where nobody acknowledges that.
     accounts: Option<Arc<Accounts>>,
+    /// What each owner may have here; none where it may have all.
+    quotas: Option<Quotas>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// Whoever uses the mesh.
+    Client(NodeId),
+    /// A node of the mesh: what it stores was accepted for its owner before, and is being kept whole.
+    Node(NodeId),
+}
+
+impl Asker {
+    const fn id(self) -> NodeId {
+        match self {
+            Self::Client(id) | Self::Node(id) => id,
+        }
+    }
 }
 
 struct Shared {
@@ -66,7 +86,7 @@ impl Server {
         }));
         let receipting = Receipting::default();
         let shared = Shared { node, key, items, clock, compute, started, tally, metrics, receipting };
-        Self { shared: Arc::new(shared), traffic: None, accounts: None }
+        Self { shared: Arc::new(shared), traffic: None, accounts: None, quotas: None }
     }
 
     /// What the node's metrics come from; more can be added.
@@ -87,12 +107,27 @@ impl Server {
         Self { accounts: Some(Arc::new(Accounts::new(receipts))), ..self }
     }
 
+    /// The same, which keeps no more for each owner than its quota.
+    #[must_use]
+    pub fn limiting_owners(self, quotas: Option<Quotas>) -> Self {
+        Self { quotas, ..self }
+    }
+
+    /// Answers a client's request as [`Self::answer_asker`] does.
+    ///
+    /// # Cancel safety
+    /// When dropped, the request may or may not have been carried out.
+    pub async fn answer_to(&self, from: NodeId, request: Message<Request>) -> Message<Response> {
+        self.answer_asker(Asker::Client(from), request).await
+    }
+
     /// Answers a peer's request, as fast as the rate limits let its bytes move. One that would have to wait for too long is
     /// refused as busy.
     ///
     /// # Cancel safety
     /// When dropped, the request may or may not have been carried out.
-    pub async fn answer_to(&self, from: NodeId, request: Message<Request>) -> Message<Response> {
+    pub async fn answer_asker(&self, asker: Asker, request: Message<Request>) -> Message<Response> {
+        let from = asker.id();
         if let Request::Acknowledge(service) = request.header {
             return self.countersign(from, service);
         }
@@ -100,7 +135,7 @@ impl Server {
             Request::Fetch(fetch) => Some(fetch.item),
             _ => None,
         };
-        let answer = self.answer_within_limits(from, request).await;
+        let answer = self.answer_within_limits(asker, request).await;
         if let (Some(accounts), Some(item), Response::Found) = (&self.accounts, fetched, &answer.header)
             && let Ok(size) = u32::try_from(answer.payload.len())
         {
@@ -109,8 +144,10 @@ impl Server {
         answer
     }
 
-    async fn answer_within_limits(&self, from: NodeId, request: Message<Request>) -> Message<Response> {
-        let Some(traffic) = &self.traffic else { return self.answer(request).await };
+    async fn answer_within_limits(&self, asker: Asker, request: Message<Request>) -> Message<Response> {
+        let quotas = if let Asker::Client(_) = asker { self.quotas.as_ref() } else { None };
+        let Some(traffic) = &self.traffic else { return self.answer_within(quotas, request).await };
+        let from = asker.id();
         let busy = |_: Overloaded| Message::bare(Response::Refused(Refusal::Busy));
         let size = |payload: &Bytes| u64::try_from(payload.len()).unwrap_or(u64::MAX);
         let received = size(&request.payload);
@@ -119,7 +156,7 @@ impl Server {
         {
             return busy(overloaded);
         }
-        let answer = self.answer(request).await;
+        let answer = self.answer_within(quotas, request).await;
         let sent = size(&answer.payload);
         if sent > 0
             && let Err(overloaded) = traffic.serve(from, Direction::Upload, sent).await
@@ -135,24 +172,32 @@ impl Server {
     /// # Cancel safety
     /// When dropped, the request may or may not have been carried out.
     pub async fn answer(&self, request: Message<Request>) -> Message<Response> {
+        self.answer_within(None, request).await
+    }
+
+    async fn answer_within(&self, quotas: Option<&Quotas>, request: Message<Request>) -> Message<Response> {
         let (kind, size) = (RequestKind::of(&request.header), request.payload.len());
-        let answer = self.carry_out(request).await;
+        let answer = self.carry_out(quotas, request).await;
         let answer = answer.unwrap_or_else(|refusal| Message::bare(Response::Refused(refusal)));
         self.shared.tally.note(kind, size, &answer);
         answer
     }
 
-    async fn carry_out(&self, request: Message<Request>) -> Result<Message<Response>, Refusal> {
+    async fn carry_out(
+        &self,
+        quotas: Option<&Quotas>,
+        request: Message<Request>,
+    ) -> Result<Message<Response>, Refusal> {
         let Message { header, payload } = request;
         match header {
-            Request::Store(store) => self.store(store, payload).await.map(Message::bare),
+            Request::Store(store) => self.store(quotas, store, payload).await.map(Message::bare),
             Request::Fetch(fetch) => self.fetch(fetch).await,
             Request::Has(items) => self.has(items).await.map(Message::bare),
             Request::Describe(part) => self.describe(part).await.map(Message::bare),
             Request::Summarise(asked) => self.summarise(asked).await.map(Message::bare),
             Request::Parts { group, after } => self.parts(group, after).await.map(Message::bare),
             Request::Releases(puts) => self.releases(puts).await.map(Message::bare),
-            Request::Lease { item, lease } => self.lease(item, lease).await.map(Message::bare),
+            Request::Lease { item, lease } => self.lease(quotas, item, lease).await.map(Message::bare),
             Request::Release(release) => self.release(release).await.map(Message::bare),
             Request::Status => Ok(Message::bare(Response::Status(self.status()))),
             Request::Metrics => Ok(self.tell_metrics()),
@@ -162,7 +207,12 @@ impl Server {
         }
     }
 
-    async fn store(&self, request: StoreRequest, bytes: Bytes) -> Result<Response, Refusal> {
+    async fn store(
+        &self,
+        quotas: Option<&Quotas>,
+        request: StoreRequest,
+        bytes: Bytes,
+    ) -> Result<Response, Refusal> {
         let StoreRequest { item, lease } = request;
         let id = item.id().ok_or(Refusal::OutOfBounds)?;
         if !has_its_size(&item, bytes.len()) {
@@ -173,6 +223,8 @@ impl Server {
             return Err(Refusal::WrongBytes);
         }
         let kept = item.kept(&bytes).ok_or(Refusal::OutOfBounds)?;
+        let part = PartId { subject: item.subject(), item: id };
+        let _reserved = self.reserve(quotas, put.owner, part, kept.size).await?;
         let group = self.shared.items.store(item, lease, bytes).await.map_err(refusal)?;
         Ok(self.receipt(&group, put, kept))
     }
@@ -238,18 +290,45 @@ impl Server {
         self.shared.items.releases(puts).await.map(Response::Releases).map_err(refusal)
     }
 
-    async fn lease(&self, item: StoredItem, lease: Signed<Lease>) -> Result<Response, Refusal> {
+    async fn lease(
+        &self,
+        quotas: Option<&Quotas>,
+        item: StoredItem,
+        lease: Signed<Lease>,
+    ) -> Result<Response, Refusal> {
         let id = item.id().ok_or(Refusal::OutOfBounds)?;
         let put = self.check_lease(&lease, item.subject())?.put();
         let part = PartId { subject: item.subject(), item: id };
         let Some(description) = self.shared.items.describe(part).await.map_err(refusal)? else {
             return Ok(Response::Absent);
         };
+        let _reserved = self.reserve(quotas, put.owner, part, description.size).await?;
         if !self.shared.items.lease(id, lease).await.map_err(refusal)? {
             return Ok(Response::Absent);
         }
         let kept = KeptItem { item: id, size: description.size };
         Ok(self.receipt(&Group::new(vec![(put, kept)]), put, kept))
+    }
+
+    /// Room in an owner's quota. What is kept for it already takes no more of it by another lease.
+    async fn reserve(
+        &self,
+        quotas: Option<&Quotas>,
+        owner: OwnerId,
+        part: PartId,
+        size: u32,
+    ) -> Result<Option<Reserved>, Refusal> {
+        let Some(quotas) = quotas else { return Ok(None) };
+        let items = &self.shared.items;
+        let refused = match quotas.reserve(owner, u64::from(size), || items.kept_for(&owner)) {
+            Ok(reserved) => return Ok(Some(reserved)),
+            Err(refused) => refused,
+        };
+        let known = items.describe(part).await.map_err(refusal)?;
+        let is_kept = |description: Description| {
+            description.leases.iter().any(|lease| lease.unverified().owner == owner)
+        };
+        if known.is_some_and(is_kept) { Ok(None) } else { Err(refused) }
     }
 
     async fn release(&self, release: Signed<Release>) -> Result<Response, Refusal> {

@@ -6,6 +6,7 @@
 mod count;
 mod file;
 mod peer;
+mod quota;
 mod rate;
 mod unit;
 mod value;
@@ -23,6 +24,7 @@ use toml_edit::Value;
 pub use count::{ConcurrentTransfers, RetryAttempts, RetryBackoff, StripesInFlight, WindowSize};
 pub use file::{SettingsFile, SettingsFileError};
 pub use peer::{ParsePeerAddressError, PeerAddress};
+pub use quota::OwnerQuota;
 pub use rate::RateLimit;
 pub use unit::{ByteSize, ParseByteSizeError, ParsePeriodError, Period};
 pub use value::{ChunkingChoice, CongestionChoice, DomainChoice, MetricsShare, SchemeChoice};
@@ -38,6 +40,7 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
         "DATAMESH_LOG",
         "What to log, in place of `-v` and `-q`: a level, or `TARGET=LEVEL` with commas between.",
     ),
+    ("DATAMESH_MESH_SECRET", "The secret of a private mesh, in place of `--mesh-secret-file`."),
     ("DATAMESH_PASSWORD", "The password of the identity, where nobody is there to type it."),
 ];
 
@@ -144,6 +147,8 @@ settings! {
         capacity: ByteSize = "100GB",
         /// The free bytes that a node leaves on its disk whatever it offers.
         free_floor: ByteSize = "1GiB",
+        /// The bytes that a node keeps for each owner at most.
+        owner_quota: OwnerQuota = "off",
         /// How often a node gives back the space of what no lease protects any more; once a second at most.
         collect_every: Period = "1h",
         /// How long it may take until a node has read all that it holds again, to find what has rotted.

@@ -9,6 +9,7 @@ use datamesh_engine::transfer::TransferSettings;
 use datamesh_net::{DataPlane, Multiaddr};
 use datamesh_store::StoreSettings;
 
+use crate::charter::{Charter, Kind};
 use crate::settings::Settings;
 
 /// How long a node may take to answer another one that repairs before a second one is asked for the same.
@@ -84,8 +85,8 @@ pub(crate) fn data_plane(settings: &Settings) -> DataPlane {
     DataPlane::On { port: settings.network.data_port, congestion }
 }
 
-/// The addresses that the settings name, or the port on every interface, for TCP and for QUIC.
-pub(crate) fn listen_addresses(settings: &Settings) -> Vec<Multiaddr> {
+/// The addresses that the settings name, or the port on every interface, for TCP and, unless the mesh is private, for QUIC.
+pub(crate) fn listen_addresses(settings: &Settings, charter: &Charter) -> Vec<Multiaddr> {
     if !settings.network.listen.is_empty() {
         return settings.network.listen.clone();
     }
@@ -96,5 +97,6 @@ pub(crate) fn listen_addresses(settings: &Settings) -> Vec<Multiaddr> {
         format!("/ip6/::/tcp/{port}"),
         format!("/ip6/::/udp/{port}/quic-v1"),
     ];
-    texts.iter().map(|text| text.parse().expect("these are multiaddresses whatever the port")).collect()
+    let spoken = texts.iter().filter(|text| charter.kind() == Kind::Open || !text.contains("/quic"));
+    spoken.map(|text| text.parse().expect("these are multiaddresses whatever the port")).collect()
 }

@@ -1,10 +1,11 @@
 //! A node's items in memory, which can rot and be lost on purpose.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::id::{ItemId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release, Subject};
 use datamesh_core::limits::{ITEM_LEASES_MAX, WIRE_LEASES_MAX};
 use datamesh_core::sign::Signed;
@@ -18,6 +19,7 @@ use futures::future::{BoxFuture, ready};
 #[derive(Debug)]
 pub struct MemoryItems {
     capacity: u64,
+    forgetful: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -40,7 +42,13 @@ impl MemoryItems {
     /// An empty store that takes this many bytes.
     #[must_use]
     pub fn new(capacity: u64) -> Self {
-        Self { capacity, state: Mutex::default() }
+        Self { capacity, forgetful: AtomicBool::new(false), state: Mutex::default() }
+    }
+
+    /// From now on answers that what is held is kept under one more lease, and forgets the lease: so that a test can show what
+    /// keeping it is for.
+    pub fn forget_later_leases(&self) {
+        self.forgetful.store(true, Ordering::Relaxed);
     }
 
     /// The ids of all items held.
@@ -255,12 +263,22 @@ impl Items for MemoryItems {
 
     fn lease(&self, item: ItemId, lease: Signed<Lease>) -> BoxFuture<'_, Result<bool, ItemsError>> {
         let mut state = self.state();
+        if self.forgetful.load(Ordering::Relaxed) {
+            return ready(Ok(state.items.contains_key(&item))).boxed();
+        }
         let leased = if state.items.contains_key(&item) { state.add_lease(item, &lease) } else { Ok(false) };
         ready(leased).boxed()
     }
 
     fn release(&self, release: Signed<Release>) -> BoxFuture<'_, Result<u64, ItemsError>> {
         ready(Ok(self.state().release(release))).boxed()
+    }
+
+    fn kept_for(&self, owner: &OwnerId) -> u64 {
+        let owned = |held: &&Held| {
+            held.parts.values().any(|(_, leases)| leases.keys().any(|put| put.owner == *owner))
+        };
+        self.state().items.values().filter(owned).map(|held| size_of_bytes(&held.bytes)).sum()
     }
 
     fn usage(&self) -> Usage {

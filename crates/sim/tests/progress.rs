@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use datamesh_codec::keys::Identity;
 use datamesh_core::id::{BlockId, NodeId, ObjectId};
+use datamesh_core::lease::Term;
 use datamesh_core::manifest::Kind;
 use datamesh_core::scheme::{Chunking, Cipher, Compression, Mode, Scheme};
-use datamesh_core::time::Epoch;
 use datamesh_core::topology::FailureDomain;
 use datamesh_engine::get::{DigestCheck, Reading};
 use datamesh_engine::pace::TransferProgress;
@@ -104,7 +104,7 @@ impl Mesh {
             expected_size: Some(size),
             owner: Arc::clone(&self.owner),
             recipients: vec![],
-            until: Epoch::NEVER,
+            term: Term::UntilReleased,
         };
         let mut source = Zeros(size);
         Box::pin(put(&self.world, limited(), observer, &mut source, &order)).await.map(|put| put.object)

@@ -9,12 +9,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use datamesh_codec::keys::Identity;
 use datamesh_core::encode::{decode, encode};
 use datamesh_core::id::{ItemId, NodeId, ObjectId};
+use datamesh_core::lease::Term;
 use datamesh_core::limits::SERVICE_ITEMS_MAX;
 use datamesh_core::manifest::Kind;
 use datamesh_core::receipt::{ServedItem, Service, ServiceReceipt, SessionId};
 use datamesh_core::scheme::{Chunking, Cipher, Compression, Mode, Scheme};
 use datamesh_core::sign::Signed;
-use datamesh_core::time::{Epoch, Timestamp};
+use datamesh_core::time::Timestamp;
 use datamesh_core::topology::FailureDomain;
 use datamesh_core::wire::{FetchRequest, Message, Refusal, Request, Response};
 use datamesh_engine::get::{DigestCheck, Reading};
@@ -115,7 +116,7 @@ impl Mesh {
             expected_size: None,
             owner: Arc::new(Identity::from_seed(self.owner.seed())),
             recipients: vec![],
-            until: Epoch::NEVER,
+            term: Term::UntilReleased,
         };
         let mut source = Zeros(size);
         let putting = put(&self.world, settings(), Arc::new(Unobserved), &mut source, &order);

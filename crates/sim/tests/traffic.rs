@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use datamesh_codec::keys::Identity;
 use datamesh_core::id::{NodeId, ObjectId};
+use datamesh_core::lease::Term;
 use datamesh_core::manifest::Kind;
 use datamesh_core::scheme::{Chunking, Cipher, Compression, Mode, Scheme};
-use datamesh_core::time::Epoch;
 use datamesh_core::topology::FailureDomain;
 use datamesh_engine::get::{DigestCheck, Reading};
 use datamesh_engine::progress::{Event, Observer, Unobserved};
@@ -86,7 +86,7 @@ impl Mesh {
             expected_size: None,
             owner: Arc::clone(&self.owner),
             recipients: vec![],
-            until: Epoch::NEVER,
+            term: Term::UntilReleased,
         };
         let mut source = Pattern(size);
         let putting = put(&self.world, settings, Arc::new(Unobserved), &mut source, &order);

@@ -64,6 +64,25 @@ impl Catalog {
         })
     }
 
+    /// Puts an entry in place of the one for the same object and put, durably. Says whether there was one: what was deleted
+    /// meanwhile does not come back.
+    ///
+    /// # Errors
+    /// [`CatalogError`] when it is not durable.
+    pub fn replace(&self, entry: &Entry) -> Result<bool, CatalogError> {
+        let key = *entry.object.root().as_bytes();
+        let mut known = false;
+        self.change(|table| {
+            let old = table.get(&key)?.and_then(|bytes| decode::<Entry>(bytes.value()).ok());
+            known = old.is_some_and(|old| (old.owner, old.tag) == (entry.owner, entry.tag));
+            if known {
+                table.insert(&key, encode(entry).as_slice())?;
+            }
+            Ok(())
+        })?;
+        Ok(known)
+    }
+
     /// Removes an object's entry, durably. That it had none is no error.
     ///
     /// # Errors
@@ -150,7 +169,7 @@ mod tests {
     use datamesh_core::lease::LeaseTag;
     use datamesh_core::manifest::Kind;
     use datamesh_core::scheme::{Chunking, Cipher, Compression, Mode, Redundancy, Scheme};
-    use datamesh_core::time::Timestamp;
+    use datamesh_core::time::{Epoch, Timestamp};
     use datamesh_engine::catalog::{Entry, Savings};
     use datamesh_engine::place::Wholeness;
 
@@ -176,6 +195,7 @@ mod tests {
             network: "embedded".into(),
             acknowledged: Wholeness::Whole,
             savings: Some(Savings { packed_size: 1, reused_size: 0, stripe_count: 1, reused_count: 0 }),
+            until: Some(Epoch::from_hours(7)),
         }
     }
 
@@ -224,7 +244,7 @@ mod tests {
             acknowledged,
         };
         let read: Entry = decode(&encode(&first)).expect("it is canonical");
-        assert_eq!(read, Entry { savings: None, ..entry(1) });
+        assert_eq!(read, Entry { savings: None, until: None, ..entry(1) });
     }
 
     #[test]
@@ -236,8 +256,14 @@ mod tests {
         catalog.insert(&entry(1)).expect("writable");
         let renamed = Entry { name: "renamed".into(), ..entry(2) };
         catalog.insert(&renamed).expect("writable");
-        assert_eq!(catalog.entries().expect("readable"), [entry(1), renamed]);
+        assert_eq!(catalog.entries().expect("readable"), [entry(1), renamed.clone()]);
+        let prolonged = Entry { until: None, ..renamed };
+        assert!(catalog.replace(&prolonged).expect("writable"));
+        assert_eq!(catalog.entries().expect("readable"), [entry(1), prolonged.clone()]);
+        let other = Entry { tag: LeaseTag::from_bytes([3; 16]), ..prolonged.clone() };
+        assert!(!catalog.replace(&other).expect("writable"), "another put of the same");
         catalog.remove(entry(2).object).expect("writable");
+        assert!(!catalog.replace(&prolonged).expect("writable"), "what was removed stays so");
         catalog.remove(entry(2).object).expect("it is no error twice");
         assert_eq!(catalog.entries().expect("readable"), [entry(1)]);
     }

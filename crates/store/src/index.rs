@@ -7,6 +7,7 @@ pub(crate) mod apply;
 pub(crate) mod rows;
 pub(crate) mod tables;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +24,7 @@ use redb::{
 
 use crate::disk::{Disk, DiskFile};
 use crate::index::rows::{
-    ItemKey, LeaseKey, LeaseRow, PartKey, PartTuple, PutKey, key_of_item, key_of_part, keys_from,
+    ItemKey, LeaseKey, LeaseRow, OwnerKey, PartKey, PartTuple, PutKey, key_of_item, key_of_part, keys_from,
     keys_of_group, part_of_row,
 };
 use crate::index::tables::{ItemTuple, RecordTuple, Tables};
@@ -226,6 +227,29 @@ impl Index {
     pub(crate) fn release(&self, put: &PutKey) -> IndexResult<Option<Place>> {
         let releases = self.read()?.open_table(RELEASES)?;
         Ok(releases.get(put)?.map(|row| RecordRow::from(row.value()).place))
+    }
+
+    /// Bytes of the items that each owner's leases keep, each item counted once for each owner.
+    pub(crate) fn kept_by_owner(&self) -> IndexResult<BTreeMap<OwnerKey, u64>> {
+        let read = self.read()?;
+        let (items, leases) = (read.open_table(ITEMS)?, read.open_table(LEASES)?);
+        let mut kept = BTreeMap::new();
+        let mut counted: Option<(ItemKey, BTreeSet<OwnerKey>)> = None;
+        // Leases of one item lie together, in no order of their owners.
+        for row in leases.iter()? {
+            let lease = LeaseRow::from_by_item(row?.0.value());
+            let of_item = match &mut counted {
+                Some((item, owners)) if *item == lease.item => owners,
+                other => &mut other.insert((lease.item, BTreeSet::new())).1,
+            };
+            if of_item.insert(lease.owner()) {
+                let size = items
+                    .get(&lease.item)?
+                    .map_or(0, |row| u64::from(ItemRow::from(row.value()).payload_size));
+                *kept.entry(lease.owner()).or_default() += size;
+            }
+        }
+        Ok(kept)
     }
 
     pub(crate) fn item_count(&self) -> IndexResult<u64> {

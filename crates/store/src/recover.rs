@@ -124,6 +124,7 @@ pub(crate) fn recover(
     let fill = Fill { item_count: index.item_count()?, ..Fill::default() };
     let shared = Shared::new(disk, directory.to_owned(), settings, key, index, lock);
     shared.set_fill(fill);
+    shared.owners.set(shared.index().kept_by_owner()?);
     Ok(Recovered { shared, resume, recovery })
 }
 
@@ -189,6 +190,7 @@ fn try_reopen_index(shared: &Shared, end: Place) -> Result<(), OpenError> {
         Replay { key: shared.key, files: &survey.files, recovery: Recovery::default(), check_last: false };
     let replayed = replay.run(&index)?;
     settle(&index, &survey, replayed.max(end))?;
+    shared.owners.set(index.kept_by_owner()?);
     shared.set_index(index);
     Ok(())
 }

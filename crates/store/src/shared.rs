@@ -11,6 +11,7 @@ use datamesh_engine::world::ItemsError;
 use crate::disk::{Disk, DiskFile};
 use crate::groups::Groups;
 use crate::index::{Index, ItemRow};
+use crate::owners::Owners;
 use crate::segment::{Place, StoreKey, head_size, name_of_segment};
 use crate::settings::StoreSettings;
 
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     index: RwLock<Arc<Index>>,
     files: Mutex<OpenFiles>,
     fill: Mutex<Fill>,
+    pub(crate) owners: Owners,
     pub(crate) groups: Groups,
     /// Held until the last thread of the store has ended.
     _lock: Box<dyn Any + Send + Sync>,
@@ -58,6 +60,7 @@ impl Shared {
             index: RwLock::new(Arc::new(index)),
             files: Mutex::default(),
             fill: Mutex::default(),
+            owners: Owners::default(),
             groups: Groups::default(),
             _lock: lock,
         }

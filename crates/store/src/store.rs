@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::id::{ItemId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::limits::{KIB, SHARD_SIZE_MAX};
 use datamesh_core::sign::Signed;
@@ -295,6 +295,10 @@ impl Items for Store {
 
     fn release(&self, release: Signed<Release>) -> BoxFuture<'_, Result<u64, ItemsError>> {
         self.ask(|reply| Command::Release { release, reply }).boxed()
+    }
+
+    fn kept_for(&self, owner: &OwnerId) -> u64 {
+        self.inner.shared.owners.kept_for(owner)
     }
 
     fn usage(&self) -> Usage {

@@ -486,6 +486,7 @@ impl Writer {
         if let Some(changed) = changed {
             item_count = changed.item_count;
             self.shared.groups.changed(&changed.groups);
+            self.shared.owners.change(&changed.owners);
             for (segment, usage) in changed.segments {
                 match usage {
                     Some(usage) => self.segments.insert(segment, usage),

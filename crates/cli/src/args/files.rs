@@ -3,11 +3,43 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use datamesh_core::lease::Term;
+use datamesh_core::time::{Epoch, Timestamp};
 use datamesh_node::keyring::Recipient;
-use datamesh_node::settings::Override;
+use datamesh_node::settings::{Override, Period};
 
 use crate::args::json;
-use crate::args::value::{ByteRange, Metadata, setting};
+use crate::args::value::{ByteRange, Instant, Metadata, setting};
+
+/// How long something is to be kept.
+#[derive(Debug, Args)]
+pub struct TermArgs {
+    /// Keep it for so long, as in 30d, rounded up to whole hours [default: until it is deleted]
+    #[arg(long, value_name = "TIME")]
+    pub keep: Option<Period>,
+    /// Keep it until this instant in UTC, rounded up to a whole hour, as in 2027-03-01 or 2027-03-01T12:00:00Z
+    #[arg(long, value_name = "DATE", conflicts_with = "keep")]
+    pub until: Option<Instant>,
+}
+
+impl TermArgs {
+    /// The term that they say.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        match (self.keep, self.until) {
+            (Some(period), _) => Term::For(period.duration()),
+            (None, Some(Instant(instant))) => Term::Until(instant.next_epoch()),
+            (None, None) => Term::UntilReleased,
+        }
+    }
+
+    /// When the term ended, if that was before this instant.
+    #[must_use]
+    pub fn ended(&self, now: Timestamp) -> Option<Epoch> {
+        let end = self.term().end(now);
+        (end <= now.epoch()).then_some(end)
+    }
+}
 
 /// Arguments of `put`.
 #[derive(Debug, Args)]
@@ -43,6 +75,9 @@ pub struct PutArgs {
     /// Say each second on stderr how far it is, where no bar is shown
     #[arg(long)]
     pub progress: bool,
+    /// How long it is kept.
+    #[command(flatten)]
+    pub term: TermArgs,
     /// Name in the catalog [default: the file's]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -142,6 +177,18 @@ pub struct RepairArgs {
     /// Id of the object, or its name in the catalog [default: every object of the catalog]
     #[arg(value_name = "ID|NAME")]
     pub object: Option<String>,
+}
+
+/// Arguments of `renew`.
+#[derive(Debug, Args)]
+#[command(after_long_help = json::RENEW)]
+pub struct RenewArgs {
+    /// Id of the object, or its name in the catalog
+    #[arg(value_name = "ID|NAME")]
+    pub object: String,
+    /// How long it is kept from now on; without either, until it is deleted.
+    #[command(flatten)]
+    pub term: TermArgs,
 }
 
 /// Arguments of `gc`.

@@ -10,15 +10,16 @@ macro_rules! examples {
 }
 
 examples! {
-    PUT = r#"{"object":"bafyr4i…","name":"file","size":1000,"packed_size":1016,"stored_size":1536,"reused_size":0,"sent_size":1536,"scheme":"4+2","mode":"sealed","stripe_count":1,"stripes_reused":0,"stripes_resumed":0,"acknowledged":"whole","seconds":0.1}"#;
+    PUT = r#"{"object":"bafyr4i…","name":"file","size":1000,"packed_size":1016,"stored_size":1536,"reused_size":0,"sent_size":1536,"scheme":"4+2","mode":"sealed","stripe_count":1,"stripes_reused":0,"stripes_resumed":0,"acknowledged":"whole","until":null,"seconds":0.1}"#;
     GET = r#"{"object":"bafyr4i…","name":"file","size":1000,"resumed_size":0,"out":"file","seconds":0.1}"#;
-    ENTRY = r#"{"object":"bafyr4i…","name":"file","size":1000,"stored_size":1536,"mode":"sealed","scheme":"4+2","created":"2026-03-01T12:00:00Z","network":"embedded","acknowledged":"whole"}"#;
+    ENTRY = r#"{"object":"bafyr4i…","name":"file","size":1000,"stored_size":1536,"mode":"sealed","scheme":"4+2","created":"2026-03-01T12:00:00Z","network":"embedded","acknowledged":"whole","until":null}"#;
     STATS = r#"{"object_count":1,"degraded_count":0,"size":1000,"stored_size":1536,"overhead":1.5,"unique_size":1024,"redundancy":1.5,"compression":0.97,"objects_by_mode":{"sealed":1},"modes":[{"mode":"sealed","object_count":1,"size":1000,"stored_size":1536}],"networks":[{"network":"embedded","object_count":1,"size":1000,"stored_size":1536}],"cache":{"used":0,"capacity":10000000000,"hits":0,"misses":0,"hit_ratio":null}}"#;
-    INFO = r#"{"object":"bafyr4i…","mode":"sealed","scheme":"4+2","score":1.0,"survives":"…","survives_domains":2,"stripe_count":1,"shards_found":6,"shards_expected":6,"replicas_found":3,"replicas_expected":3,"name":"file","kind":"file","media_type":"text/plain","metadata":{"key":"value"},"size":1000,"created":"2026-03-01T12:00:00Z","stripes":[{"index":0,"sealed_size":1016,"shards":[{"shard":"4bf5…","node":"12D3KooW…"}]}],"manifest":[{"block":"bafyr4i…","nodes":["12D3KooW…"]}]}"#;
+    INFO = r#"{"object":"bafyr4i…","mode":"sealed","scheme":"4+2","score":1.0,"survives":"…","survives_domains":2,"stripe_count":1,"shards_found":6,"shards_expected":6,"replicas_found":3,"replicas_expected":3,"name":"file","kind":"file","media_type":"text/plain","metadata":{"key":"value"},"size":1000,"created":"2026-03-01T12:00:00Z","until":null,"stripes":[{"index":0,"sealed_size":1016,"shards":[{"shard":"4bf5…","node":"12D3KooW…"}]}],"manifest":[{"block":"bafyr4i…","nodes":["12D3KooW…"]}]}"#;
     HEALTH_OF_OBJECT = r#"{"object":"bafyr4i…","mode":"sealed","scheme":"4+2","score":1.0,"survives":"…","survives_domains":2,"stripe_count":1,"shards_found":6,"shards_expected":6,"replicas_found":3,"replicas_expected":3}"#;
     REPAIR = r#"{"object":"bafyr4i…","shards_repaired":2,"replicas_repaired":1,"unplaced":0}"#;
     GC = r#"{"leases_expired":0,"items_dropped":0,"segments_removed":1,"size":1048576}"#;
     DELETE = r#"{"object":"bafyr4i…","lease_count":9,"nodes_told":6}"#;
+    RENEW = r#"{"object":"bafyr4i…","until":"2027-03-01T12:00:00Z","lease_count":9,"missed_count":0}"#;
     PEER = r#"{"peer_id":"12D3KooW…","domain":"-/-/host","role":"storage","state":"active","reachable":true,"capacity":100000000000,"used":1536,"item_count":9,"full":false,"software":"0.1.0","latency_s":0.001,"addresses":["/ip4/10.0.0.1/tcp/40871"],"error":null}"#;
     HEALTH = r#"{"nodes_known":6,"nodes_reachable":6,"nodes_full":0,"failure_domains":6,"scheme":"4+2","capacity":600000000000,"used":9216,"alerts":[{"level":"warning","message":"…"}]}"#;
     SAMPLE = r#"{"node":"12D3KooW…","metric":"datamesh_store_items","kind":"gauge","labels":{"direction":"sent"},"value":9}"#;
@@ -30,8 +31,8 @@ examples! {
     IDENTITY = r#"{"name":"main","recipient":"datamesh-recipient-1…","owner":"9263…","created":"2026-03-01T12:00:00Z","retired":null,"locked":false,"current":true}"#;
     SECRET = r#"{"name":"main","secret":"datamesh-secret-1…"}"#;
     NODE_STATE = r#"{"state":"draining"}"#;
-    NETWORK = r#"{"name":"mesh","current":true,"addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"]}"#;
-    NODE = r#"{"peer_id":"12D3KooW…","addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"]}"#;
+    NETWORK = r#"{"name":"mesh","current":true,"kind":"open","addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"]}"#;
+    NODE = r#"{"peer_id":"12D3KooW…","addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"],"kind":"open","secret_file":null}"#;
     SETTING = r#"{"key":"put.mode","value":"sealed","source":"default"}"#;
     CHECK = r#"{"valid":false,"problems":["config.toml:3: unknown setting `put.mod`; did you mean `put.mode`?"]}"#;
     COMPLETIONS = r#"{"shell":"bash","script":"…"}"#;

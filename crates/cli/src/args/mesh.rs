@@ -82,10 +82,25 @@ impl NodeArgs {
     }
 }
 
+/// What a command is told of a private mesh.
+#[derive(Debug, Args)]
+pub struct MeshSecretArgs {
+    /// Read the secret of a private mesh from the first line of a file, or of standard input for `-` [env:
+    /// DATAMESH_MESH_SECRET holds the secret itself]
+    #[arg(long = "mesh-secret-file", value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+}
+
 /// Arguments of `bootstrap`.
 #[derive(Debug, Args)]
 #[command(after_long_help = json::NODE)]
 pub struct BootstrapArgs {
+    /// Found a private mesh, which only who has its secret can enter: the secret is made, and kept in the home
+    #[arg(long)]
+    pub private: bool,
+    /// The mesh.
+    #[command(flatten)]
+    pub mesh: MeshSecretArgs,
     /// The node.
     #[command(flatten)]
     pub node: NodeArgs,
@@ -104,6 +119,9 @@ pub struct ServiceArgs {
     /// Address of that node
     #[arg(long, value_name = "MULTIADDR", requires = "bootstrap_peer")]
     pub bootstrap_addr: Option<Multiaddr>,
+    /// The mesh.
+    #[command(flatten)]
+    pub mesh: MeshSecretArgs,
     /// The node.
     #[command(flatten)]
     pub node: NodeArgs,
@@ -150,6 +168,9 @@ pub struct JoinArgs {
     /// What to call the mesh [default: mesh]
     #[arg(long, value_name = "NAME")]
     pub name: Option<Name>,
+    /// The mesh.
+    #[command(flatten)]
+    pub mesh: MeshSecretArgs,
 }
 
 /// Arguments of `networks`.

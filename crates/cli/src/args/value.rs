@@ -1,8 +1,10 @@
 //! What single arguments may be.
 
 use std::str::FromStr;
+use std::time::UNIX_EPOCH;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use datamesh_core::time::Timestamp;
 use datamesh_core::topology::Role;
 use datamesh_node::settings::{Definition, Override};
 
@@ -33,6 +35,27 @@ impl FromStr for ByteRange {
         } else {
             Ok(Self { first, last })
         }
+    }
+}
+
+/// An instant, as a date or a date and a time, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instant(pub Timestamp);
+
+/// A text is no instant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("write a date, as in 2027-03-01, or a date and a time in UTC, as in 2027-03-01T12:00:00Z")]
+pub struct ParseInstantError;
+
+impl FromStr for Instant {
+    type Err = ParseInstantError;
+
+    fn from_str(text: &str) -> Result<Self, ParseInstantError> {
+        let midnight = format!("{text}T00:00:00Z");
+        let parsed = humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339(&midnight));
+        let since_1970 = parsed.ok().and_then(|instant| instant.duration_since(UNIX_EPOCH).ok());
+        let milliseconds = since_1970.and_then(|since| u64::try_from(since.as_millis()).ok());
+        milliseconds.map(|ms| Self(Timestamp::from_ms(ms))).ok_or(ParseInstantError)
     }
 }
 
@@ -101,7 +124,20 @@ pub(super) fn role(text: &str) -> Result<Role, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::ByteRange;
+    use datamesh_core::time::Timestamp;
+
+    use super::{ByteRange, Instant};
+
+    #[test]
+    fn an_instant_is_a_date_with_or_without_a_time() {
+        let day = Instant(Timestamp::from_ms(86_400_000));
+        for text in ["1970-01-02", "1970-01-02T00:00:00Z", "1970-01-02 00:00:00"] {
+            assert_eq!(text.parse(), Ok(day), "{text}");
+        }
+        for bad in ["", "tomorrow", "1970", "1970-13-01", "1960-01-01", "01.02.1970"] {
+            assert!(bad.parse::<Instant>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_range_names_its_first_and_last_byte() {

@@ -6,7 +6,9 @@ use datamesh_core::id::{NodeId, ObjectId, ParseIdError};
 use datamesh_engine::catalog::Entry;
 use datamesh_engine::transfer::Failure;
 use datamesh_node::assemble::Client;
+use datamesh_node::charter::Charter;
 use datamesh_node::home::Mesh;
+use datamesh_node::keyring::Identity;
 use datamesh_node::settings::{Override, Settings};
 
 use crate::command::CommandError;
@@ -30,10 +32,44 @@ impl Session {
         let mesh = context.mesh()?;
         let client = match &mesh {
             Mesh::Embedded => Client::embedded(context.home(), &settings).await?,
-            Mesh::Joined { entries, .. } => Client::joined(context.home(), &settings, entries).await?,
+            Mesh::Joined { entries, secret, .. } => {
+                let charter = Charter { secret: secret.clone() };
+                Client::joined(context.home(), &settings, entries, &charter).await?
+            }
         };
         Ok(Self { client, settings, mesh: mesh.name().to_owned() })
     }
+}
+
+impl Session {
+    /// Reaches the mesh that an object was put into, which must be the one that the command talks to.
+    pub(super) async fn open_of(context: &Context, entry: &Entry) -> Result<Self, CommandError> {
+        let mesh = context.mesh()?;
+        if entry.network != mesh.name() {
+            let message =
+                format!("{} was put into network {}, not into {}", entry.object, entry.network, mesh.name());
+            return Err(
+                CommandError::new(Exit::Usage, message).hint(format!("add --network {}", entry.network))
+            );
+        }
+        Self::open(context, Vec::new()).await
+    }
+}
+
+/// An object that was put from here, and who has put it: nobody else may say how long it is kept.
+pub(super) fn owned(context: &Context, ui: &Ui, text: &str) -> Result<(Entry, Identity), CommandError> {
+    let target = target(context, text)?;
+    let entry = target.entry.ok_or_else(|| {
+        CommandError::new(Exit::NotFound, format!("object {} is not in the catalog", target.object))
+            .hint("only who put an object has a say over it, with the catalog that has it")
+    })?;
+    let readers = context.readers(ui)?;
+    let owner = readers.into_iter().find(|identity| identity.owner() == entry.owner);
+    let owner = owner.ok_or_else(|| {
+        CommandError::new(Exit::Denied, format!("the identity that put {} is not at hand", entry.object))
+            .hint("datamesh keys import brings it back")
+    })?;
+    Ok((entry, owner))
 }
 
 /// An object that a command is about.

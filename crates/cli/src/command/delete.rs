@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::args::DeleteArgs;
 use crate::command::CommandError;
-use crate::command::client::{Session, target, warn_of_failures};
+use crate::command::client::{Session, owned, warn_of_failures};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::ui::{Fields, Ui};
@@ -22,25 +22,10 @@ struct DeleteView {
 }
 
 pub(super) async fn run(args: &DeleteArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
-    let target = target(context, &args.object)?;
-    let entry = target.entry.ok_or_else(|| {
-        CommandError::new(Exit::NotFound, format!("object {} is not in the catalog", target.object))
-            .hint("only who put an object can delete it, with the catalog that has it")
-    })?;
-    let readers = context.readers(ui)?;
-    let owner = readers.iter().find(|identity| identity.owner() == entry.owner).ok_or_else(|| {
-        CommandError::new(Exit::Denied, format!("the identity that put {} is not at hand", entry.object))
-            .hint("datamesh keys import brings it back")
-    })?;
-    let session = Session::open(context, Vec::new()).await?;
-    if entry.network != session.mesh {
-        session.client.close().await;
-        let message =
-            format!("{} was put into network {}, not into {}", entry.object, entry.network, session.mesh);
-        return Err(CommandError::new(Exit::Usage, message).hint(format!("add --network {}", entry.network)));
-    }
+    let (entry, owner) = owned(context, ui, &args.object)?;
+    let session = Session::open_of(context, &entry).await?;
     let client = &session.client;
-    let released = release(&client.world, client.transfer, Arc::new(Unobserved), owner, entry.tag).await;
+    let released = release(&client.world, client.transfer, Arc::new(Unobserved), &owner, entry.tag).await;
     let Session { client, mesh, .. } = session;
     let tell_each_other = client.network().is_some();
     client.close().await;

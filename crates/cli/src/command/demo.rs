@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datamesh_core::id::ObjectId;
+use datamesh_core::lease::Term;
 use datamesh_core::manifest::Kind;
-use datamesh_core::time::Epoch;
 use datamesh_engine::get::{DigestCheck, Reading};
 use datamesh_engine::place::Wholeness;
 use datamesh_engine::put::{Put, PutOrder, put};
 use datamesh_engine::repair::repair;
 use datamesh_engine::world::Entropy;
 use datamesh_node::assemble::Client;
+use datamesh_node::charter::Charter;
 use datamesh_node::files::{Existing, FileSink, FileSource};
 use datamesh_node::home::Home;
 use datamesh_node::keyring::Identity;
@@ -124,7 +125,7 @@ impl Demo<'_> {
             expected_size: source.size(),
             owner: Arc::clone(&self.owner),
             recipients: Vec::new(),
-            until: Epoch::NEVER,
+            term: Term::UntilReleased,
         };
         let progress = Arc::new(self.ui.progress("putting"));
         let done = put(&client.world, client.transfer, progress, &mut source, &order).await?;
@@ -217,7 +218,7 @@ impl Demo<'_> {
     }
 
     async fn client(&self) -> Result<Client, CommandError> {
-        Ok(Client::joined(&self.home, &self.settings, &self.entries()).await?)
+        Ok(Client::joined(&self.home, &self.settings, &self.entries(), &Charter::default()).await?)
     }
 
     fn entries(&self) -> Vec<PeerAddress> {

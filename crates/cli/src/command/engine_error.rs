@@ -9,9 +9,10 @@ use datamesh_engine::WalkError;
 use datamesh_engine::get::GetError;
 use datamesh_engine::journal::JournalError;
 use datamesh_engine::put::PutError;
+use datamesh_engine::renew::RenewError;
 use datamesh_engine::repair::RepairError;
 use datamesh_engine::transfer::{Failure, GatherError};
-use datamesh_node::assemble::AssembleError;
+use datamesh_node::assemble::{AssembleError, JoinError};
 use datamesh_node::home::CatalogError;
 use datamesh_node::scheme::SchemeError;
 
@@ -22,6 +23,11 @@ impl From<AssembleError> for CommandError {
     fn from(error: AssembleError) -> Self {
         match error {
             AssembleError::Home(error) => error.into(),
+            AssembleError::Charter(error) => error.into(),
+            AssembleError::Join(JoinError::OtherMesh { .. }) => Self::from_error(Exit::Denied, error).hint(
+                "a private mesh is entered with its secret: get it from who runs the mesh, and name its file with \
+                 --mesh-secret-file",
+            ),
             AssembleError::Join(_) => Self::from_error(Exit::Unreachable, error).hint(
                 "is the mesh running, and is this its address? datamesh networks shows what was joined",
             ),
@@ -69,9 +75,12 @@ impl From<PutError> for CommandError {
 
 /// What it means that these nodes failed a put.
 fn blame(failures: &BTreeMap<NodeId, Failure>) -> (Exit, &'static str) {
-    let full = |failure: &Failure| matches!(failure, Failure::Refused { refusal: Refusal::Full, .. });
+    let over_quota =
+        |failure: &Failure| matches!(failure, Failure::Refused { refusal: Refusal::OverQuota { .. }, .. });
     let silent = |failure: &Failure| matches!(failure, Failure::Call(_));
-    if failures.values().any(full) {
+    if failures.values().any(over_quota) {
+        (Exit::NoSpace, "delete something, or have whoever runs the nodes raise storage.owner_quota")
+    } else if failures.values().any(Failure::is_for_space) {
         (Exit::NoSpace, "add nodes or capacity (storage.capacity), or delete something")
     } else if !failures.is_empty() && failures.values().all(silent) {
         (Exit::NotEnough, "bring these nodes back, add others, or choose a smaller --scheme")
@@ -121,6 +130,19 @@ impl From<WalkError> for CommandError {
                 Self::from_error(exit, error).hint(hint)
             }
             WalkError::Manifest(_) => Self::from_error(Exit::Failed, error),
+        }
+    }
+}
+
+impl From<RenewError> for CommandError {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::Walk(error) => error.into(),
+            RenewError::Released(_) => Self::from_error(Exit::NotFound, error).hint("put it again"),
+            RenewError::NotEnough { ref failures, .. } => {
+                let (exit, hint) = blame(failures);
+                Self::from_error(exit, error).hint(hint)
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use datamesh_node::charter::CharterError;
 use datamesh_node::home::{HomeError, NetworksError};
 use datamesh_node::keyring::{KeyringError, ParseKeyError};
 use datamesh_node::settings::{ParsePeerAddressError, SettingsError, SettingsFileError};
@@ -169,6 +170,7 @@ impl From<NetworksError> for CommandError {
     fn from(error: NetworksError) -> Self {
         match error {
             NetworksError::Home(error) => error.into(),
+            NetworksError::Secret(error) => error.into(),
             NetworksError::Unknown(_) => {
                 Self::from_error(Exit::NotFound, error).hint("datamesh networks shows those that were joined")
             }
@@ -176,6 +178,22 @@ impl From<NetworksError> for CommandError {
             NetworksError::Malformed { .. }
             | NetworksError::Version { .. }
             | NetworksError::TooManyAddresses(_) => Self::from_error(Exit::Failed, error),
+        }
+    }
+}
+
+impl From<CharterError> for CommandError {
+    fn from(error: CharterError) -> Self {
+        match error {
+            CharterError::Home(error) => error.into(),
+            CharterError::OtherMesh { .. } => Self::from_error(Exit::Denied, error).hint(
+                "a home's node is of one mesh: run the node of another mesh from another home (--home DIR)",
+            ),
+            CharterError::Missing(_) => Self::from_error(Exit::Denied, error)
+                .hint("copy it back from another node or client of the mesh"),
+            CharterError::Secret { .. } | CharterError::Malformed { .. } | CharterError::Version { .. } => {
+                Self::from_error(Exit::Failed, error)
+            }
         }
     }
 }

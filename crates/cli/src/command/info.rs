@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datamesh_core::id::{NodeId, ObjectId};
 use datamesh_core::manifest::{Details, Kind};
 use datamesh_core::scheme::Mode;
+use datamesh_core::time::Epoch;
 use datamesh_engine::get::{GetError, Reading};
 use datamesh_engine::health::{Depth, ObjectHealth, StripeHealth, inspect};
 use datamesh_engine::progress::Unobserved;
@@ -17,7 +18,7 @@ use crate::command::CommandError;
 use crate::command::client::{Session, target, warn_of_failures};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::ui::{Fields, Ui, bytes, instant, percent};
+use crate::ui::{Fields, Ui, bytes, instant, kept_until, percent};
 
 /// What is shown of an object.
 #[derive(Debug, Serialize)]
@@ -30,6 +31,8 @@ struct InfoView {
     metadata: BTreeMap<String, String>,
     size: Option<u64>,
     created: Option<String>,
+    /// `null` for what is kept until it is deleted, and for what the catalog doesn't know.
+    until: Option<String>,
     stripes: Vec<StripeView>,
     manifest: Vec<BlockView>,
 }
@@ -72,12 +75,19 @@ struct BlockView {
 pub(super) async fn run(args: &InfoArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
     let target = target(context, &args.object)?;
     let session = Session::open(context, Vec::new()).await?;
-    let outcome = info(target.object, context, ui, &session).await;
+    let end = target.entry.map(|entry| entry.end());
+    let outcome = info(target.object, end, context, ui, &session).await;
     session.client.close().await;
     outcome
 }
 
-async fn info(object: ObjectId, context: &Context, ui: &Ui, session: &Session) -> Result<(), CommandError> {
+async fn info(
+    object: ObjectId,
+    end: Option<Epoch>,
+    context: &Context,
+    ui: &Ui,
+    session: &Session,
+) -> Result<(), CommandError> {
     let client = &session.client;
     let readers = context.readers(ui)?;
     let unobserved = Arc::new(Unobserved);
@@ -99,7 +109,7 @@ async fn info(object: ObjectId, context: &Context, ui: &Ui, session: &Session) -
         nodes: block.placement.holders().iter().flatten().map(ToString::to_string).collect(),
     });
     let manifest = blocks.collect();
-    let fields = fields(&health, details.as_ref());
+    let fields = fields(&health, details.as_ref(), end);
     let Details { name, kind, media_type, size, metadata, created, .. } = match details.clone() {
         Some(details) => details,
         None => return ui.result(fields, closed_view(&health, stripes, manifest)),
@@ -111,6 +121,7 @@ async fn info(object: ObjectId, context: &Context, ui: &Ui, session: &Session) -
         metadata,
         size: Some(size),
         created: Some(instant(created)),
+        until: end.and_then(Epoch::begin).map(instant),
         ..closed_view(&health, stripes, manifest)
     };
     ui.result(fields, view)
@@ -126,6 +137,7 @@ fn closed_view(health: &ObjectHealth, stripes: Vec<StripeView>, manifest: Vec<Bl
         metadata: BTreeMap::new(),
         size: None,
         created: None,
+        until: None,
         stripes,
         manifest,
     }
@@ -161,7 +173,7 @@ fn health_view(health: &ObjectHealth) -> HealthView {
     }
 }
 
-fn fields(health: &ObjectHealth, details: Option<&Details>) -> Fields {
+fn fields(health: &ObjectHealth, details: Option<&Details>, end: Option<Epoch>) -> Fields {
     let mut fields = Fields::new().field("object", health.object);
     if let Some(details) = details {
         fields = fields
@@ -174,6 +186,9 @@ fn fields(health: &ObjectHealth, details: Option<&Details>) -> Fields {
         for (key, value) in &details.metadata {
             fields = fields.field("note", format!("{key}={value}"));
         }
+    }
+    if let Some(end) = end {
+        fields = fields.field("kept until", kept_until(end));
     }
     let view = health_view(health);
     fields = fields.field("scheme", format!("{} {:?}", view.scheme, view.mode).to_lowercase());

@@ -9,9 +9,10 @@ use crate::context::Context;
 use crate::ui::Ui;
 
 pub(super) fn run(args: &JoinArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
+    let secret = context.mesh_secret(args.mesh.secret_file.as_deref(), ui)?;
     let lock = context.home().lock()?;
     let mut networks = Networks::load(context.home())?;
-    networks.join(args.name.clone(), args.address.clone())?;
+    networks.join(args.name.clone(), args.address.clone(), secret)?;
     networks.save(context.home(), &lock)?;
     let view = NetworkView::new(&networks.current(), &networks);
     ui.result(view.fields(), &view)

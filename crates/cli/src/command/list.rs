@@ -21,6 +21,8 @@ struct EntryView {
     created: String,
     network: String,
     acknowledged: Wholeness,
+    /// `null` for what is kept until it is deleted.
+    until: Option<String>,
 }
 
 impl EntryView {
@@ -35,6 +37,7 @@ impl EntryView {
             created: instant(entry.created),
             network: entry.network.clone(),
             acknowledged: entry.acknowledged,
+            until: entry.end().begin().map(instant),
         }
     }
 }
@@ -47,13 +50,16 @@ pub(super) fn run(context: &Context, ui: &Ui) -> Result<(), CommandError> {
         Column::right("SIZE"),
         Column::left("SCHEME"),
         Column::left("PUT"),
+        Column::left("KEPT UNTIL"),
         Column::left("NETWORK"),
         Column::left("OBJECT"),
     ];
     let mut table = Table::new(columns);
     let views: Vec<EntryView> = entries.iter().map(EntryView::new).collect();
     for view in &views {
-        table.row([&view.name, &bytes(view.size), &view.scheme, &view.created, &view.network, &view.object]);
+        let size = bytes(view.size);
+        let until = view.until.as_deref().unwrap_or("deleted");
+        table.row([&view.name, &size, &view.scheme, &view.created, until, &view.network, &view.object]);
     }
     if views.is_empty() {
         ui.note("the catalog is empty; datamesh put FILE stores a file");

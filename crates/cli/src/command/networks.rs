@@ -1,5 +1,6 @@
 //! `networks`: lists the meshes that were joined, and chooses one.
 
+use datamesh_node::charter::{Charter, Kind};
 use datamesh_node::home::{Mesh, Networks};
 use serde::Serialize;
 
@@ -13,6 +14,7 @@ use crate::ui::{Column, Fields, Table, Ui};
 pub(super) struct NetworkView {
     name: String,
     current: bool,
+    kind: Kind,
     addresses: Vec<String>,
 }
 
@@ -23,11 +25,12 @@ impl NetworkView {
             Mesh::Joined { entries, .. } => entries.iter().map(ToString::to_string).collect(),
         };
         let current = networks.current().name() == mesh.name();
-        Self { name: mesh.name().to_owned(), current, addresses }
+        let kind = Charter { secret: mesh.secret().cloned() }.kind();
+        Self { name: mesh.name().to_owned(), current, kind, addresses }
     }
 
     pub(super) fn fields(&self) -> Fields {
-        Fields::new().field("network", &self.name).field("addresses", self.place())
+        Fields::new().field("network", &self.name).field("kind", self.kind).field("addresses", self.place())
     }
 
     fn place(&self) -> String {
@@ -49,10 +52,11 @@ pub(super) fn run(args: &NetworksArgs, context: &Context, ui: &Ui) -> Result<(),
 
 fn list(context: &Context, ui: &Ui) -> Result<(), CommandError> {
     let networks = Networks::load(context.home())?;
-    let mut table = Table::new(["NAME", "", "ADDRESSES"].map(Column::left));
+    let mut table = Table::new(["NAME", "", "KIND", "ADDRESSES"].map(Column::left));
     let views: Vec<NetworkView> = networks.all().map(|mesh| NetworkView::new(&mesh, &networks)).collect();
     for view in &views {
-        table.row([view.name.clone(), if view.current { "current" } else { "" }.to_owned(), view.place()]);
+        let current = if view.current { "current" } else { "" };
+        table.row([view.name.clone(), current.to_owned(), view.kind.to_string(), view.place()]);
     }
     ui.results(table, &views)
 }

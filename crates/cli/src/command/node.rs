@@ -1,6 +1,9 @@
 //! `bootstrap` and `service`: a node that serves until it is told to stop.
 
+use std::path::PathBuf;
+
 use datamesh_node::assemble::{Node, NodeOrder};
+use datamesh_node::charter::{CharterOrder, Kind};
 use datamesh_node::discard::Keeping;
 use datamesh_node::settings::PeerAddress;
 use serde::Serialize;
@@ -16,20 +19,31 @@ use crate::ui::{Fields, Ui, bytes};
 struct NodeView {
     peer_id: String,
     addresses: Vec<String>,
+    kind: Kind,
+    /// Where the secret of a private mesh lies.
+    secret_file: Option<PathBuf>,
 }
 
 pub(super) async fn bootstrap(args: &BootstrapArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
-    serve(&args.node, Vec::new(), context, ui).await
+    let order = match context.mesh_secret(args.mesh.secret_file.as_deref(), ui)? {
+        Some(secret) => CharterOrder::Secret(secret),
+        None if args.private => CharterOrder::Private,
+        None => CharterOrder::AsBefore,
+    };
+    serve(&args.node, Vec::new(), order, context, ui).await
 }
 
 pub(super) async fn service(args: &ServiceArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
     let entries = args.entries().map_err(|error| CommandError::from_error(Exit::Usage, error))?;
-    serve(&args.node, entries, context, ui).await
+    let secret = context.mesh_secret(args.mesh.secret_file.as_deref(), ui)?;
+    let order = secret.map_or(CharterOrder::AsBefore, CharterOrder::Secret);
+    serve(&args.node, entries, order, context, ui).await
 }
 
 async fn serve(
     args: &NodeArgs,
     entries: Vec<PeerAddress>,
+    charter: CharterOrder,
     context: &Context,
     ui: &Ui,
 ) -> Result<(), CommandError> {
@@ -37,7 +51,7 @@ async fn serve(
     if keeping != Keeping::Everything {
         ui.warn("this node is for benchmarks: it throws away every shard that it is given");
     }
-    let order = NodeOrder { role: args.role, entries, keeping };
+    let order = NodeOrder { role: args.role, entries, charter, keeping };
     let resolved = context.settings(args.overrides())?;
     let settings = resolved.settings();
     let node = Node::start(context.home(), settings, order).await?;
@@ -50,12 +64,24 @@ async fn serve(
     }
     let peer_id = node.network.node().to_string();
     let addresses: Vec<String> = node.network.listen_addresses().iter().map(ToString::to_string).collect();
-    let mut fields = Fields::new().field("peer id", &peer_id);
+    let kind = node.charter.kind();
+    let secret_file = (kind == Kind::Private).then(|| context.home().node_secret_path());
+    let mut fields = Fields::new().field("peer id", &peer_id).field("mesh", kind);
     for address in &addresses {
         fields = fields.field("address", address);
     }
     fields = fields.field("offers", bytes(settings.storage.capacity.bytes()));
-    ui.result(fields, NodeView { peer_id, addresses })?;
+    if let Some(path) = &secret_file {
+        fields = fields.field("mesh secret", path.display());
+    }
+    ui.result(fields, NodeView { peer_id, addresses, kind, secret_file: secret_file.clone() })?;
+    if let Some(path) = &secret_file {
+        ui.note(format!(
+            "only who has the mesh secret gets in: copy {} to them by a way that you trust; they name the copy with \
+             --mesh-secret-file in datamesh join and datamesh service",
+            path.display()
+        ));
+    }
     tokio::select! {
         () = context.interrupt().wait() => {}
         () = stdin_ended(args) => {}

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use datamesh_core::manifest::Kind;
 use datamesh_core::scheme::{Mode, Scheme};
-use datamesh_core::time::{Epoch, Timestamp};
+use datamesh_core::time::Timestamp;
 use datamesh_engine::catalog::{Entry, Savings};
 use datamesh_engine::journal::Begun;
 use datamesh_engine::place::Wholeness;
@@ -25,7 +25,7 @@ use crate::command::CommandError;
 use crate::command::client::{Session, warn_of_failures};
 use crate::context::{Context, now};
 use crate::exit::Exit;
-use crate::ui::{Fields, Progress, Ui, bytes, duration, rate};
+use crate::ui::{Fields, Progress, Ui, bytes, duration, instant, kept_until, rate};
 
 /// What is shown of a put.
 #[derive(Debug, Serialize)]
@@ -43,6 +43,8 @@ struct PutView {
     stripes_reused: u64,
     stripes_resumed: u64,
     acknowledged: Wholeness,
+    /// `null` for what is kept until it is deleted.
+    until: Option<String>,
     seconds: f64,
 }
 
@@ -70,6 +72,10 @@ struct Input {
 pub(super) async fn run(args: &PutArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
     if args.paths.len() > 1 && args.name.is_some() {
         return Err(CommandError::new(Exit::Usage, "one name can't be given to several paths"));
+    }
+    if let Some(end) = args.term.ended(now()) {
+        let message = format!("{} is over already", kept_until(end));
+        return Err(CommandError::new(Exit::Usage, message).hint("say a time that is still to come"));
     }
     let session = Session::open(context, args.overrides()).await?;
     let outcome = put_all(args, context, ui, &session).await;
@@ -149,7 +155,7 @@ impl Command<'_> {
             expected_size: None,
             owner: Arc::clone(&self.owner),
             recipients: self.args.to.clone(),
-            until: Epoch::NEVER,
+            term: self.args.term.term(),
         }
     }
 
@@ -165,7 +171,7 @@ impl Command<'_> {
         // Settings and not the scheme they came to: a mesh of another size does not make it another put.
         let how = format!("{mode:?} {scheme:?} {chunking:?} {compression:?}");
         let recipients = order.recipients.iter().map(ToString::to_string);
-        let what = format!("{:?} {:?} {:?}", order.kind, order.media_type, order.metadata);
+        let what = format!("{:?} {:?} {:?} {:?}", order.kind, order.media_type, order.metadata, order.term);
         let words: Vec<Vec<u8>> = [
             path.as_os_str().as_encoded_bytes().to_vec(),
             order.name.clone().into_bytes(),
@@ -272,6 +278,7 @@ fn entry(done: &Put, order: &PutOrder, session: &Session) -> Entry {
         network: session.mesh.clone(),
         acknowledged: done.acknowledged,
         savings: Some(Savings { packed_size, reused_size, stripe_count, reused_count }),
+        until: done.until.begin().map(|_| done.until),
     }
 }
 
@@ -301,6 +308,7 @@ fn show(ui: &Ui, done: &Put, entry: &Entry, started: Instant) -> Result<(), Comm
         .field("size", size)
         .field("scheme", redundancy)
         .field("stored", acknowledged)
+        .field("kept until", kept_until(entry.end()))
         .field("time", format!("{} ({})", duration(elapsed), rate(done.size, elapsed)));
     let view = PutView {
         object: done.object.to_string(),
@@ -316,6 +324,7 @@ fn show(ui: &Ui, done: &Put, entry: &Entry, started: Instant) -> Result<(), Comm
         stripes_reused: done.reused_count,
         stripes_resumed: done.resumed_count,
         acknowledged: done.acknowledged,
+        until: entry.end().begin().map(instant),
         seconds: elapsed.as_secs_f64(),
     };
     ui.result(fields, view)

@@ -53,7 +53,7 @@ fn remember(home: &Home, nodes: &[NodeProcess]) -> Result<(), CommandError> {
     networks.forget(NETWORK);
     let name: datamesh_node::home::Name = NETWORK.parse().expect("it is a name");
     for address in nodes.iter().take(ENTRY_NODES).flat_map(|node| &node.addresses) {
-        networks.join(Some(name.clone()), address.clone())?;
+        networks.join(Some(name.clone()), address.clone(), None)?;
     }
     networks.select(current.name())?;
     Ok(networks.save(home, &lock)?)

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
-use datamesh_core::time::Timestamp;
+use datamesh_core::time::{Epoch, Timestamp};
 use indicatif::{BinaryBytes, HumanCount};
 
 /// A size: `1.40 GiB`.
@@ -55,6 +55,12 @@ pub fn instant(instant: Timestamp) -> String {
     let latest = Duration::from_secs(253_402_300_799);
     let since_1970 = Duration::from_millis(instant.as_ms()).min(latest);
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since_1970).to_string()
+}
+
+/// When an object need not be kept any more: an instant, or its deletion.
+#[must_use]
+pub fn kept_until(end: Epoch) -> String {
+    end.begin().map_or_else(|| "it is deleted".to_owned(), instant)
 }
 
 /// A text that steers no terminal: control characters and what reverses the direction of writing are shown escaped.

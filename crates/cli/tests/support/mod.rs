@@ -119,11 +119,13 @@ pub(crate) struct Node {
     /// The process; `None` once killed.
     pub(crate) child: Option<Child>,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Node {
-    fn start(home: PathBuf, arguments: Vec<String>) -> Self {
-        let mut node = Self { home, peer_id: String::new(), address: String::new(), child: None, arguments };
+    fn start(home: PathBuf, arguments: Vec<String>, variables: Vec<(String, String)>) -> Self {
+        let (peer_id, address) = (String::new(), String::new());
+        let mut node = Self { home, peer_id, address, child: None, arguments, variables };
         node.restart();
         node
     }
@@ -138,7 +140,12 @@ impl Node {
             .open(self.home.with_extension("log"))
             .expect("a log can be opened");
         let mut command = datamesh(&self.home);
-        command.arg("--json").args(&self.arguments).stdout(Stdio::piped()).stderr(log);
+        command
+            .arg("--json")
+            .args(&self.arguments)
+            .envs(self.variables.clone())
+            .stdout(Stdio::piped())
+            .stderr(log);
         let mut child = command.spawn().expect("the program starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("its output is piped");
@@ -182,6 +189,15 @@ pub(crate) struct Mesh {
     pub(crate) client: PathBuf,
     directory: tempfile::TempDir,
     started_count: usize,
+    kind: Kind,
+    variables: Vec<(String, String)>,
+}
+
+/// Who may enter a mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Open,
+    Private,
 }
 
 impl Mesh {
@@ -196,13 +212,38 @@ impl Mesh {
         Self::start_in_domains(node_count, 1, settings)
     }
 
+    /// The same, private: the first node makes the secret, the others and the client are given its file.
+    pub(crate) fn start_private(node_count: usize) -> Self {
+        Self::found(node_count, 1, &[], Kind::Private, Vec::new())
+    }
+
     /// The same, so many nodes on each host.
     pub(crate) fn start_in_domains(node_count: usize, per_host: usize, settings: &[(&str, &str)]) -> Self {
+        Self::found(node_count, per_host, settings, Kind::Open, Vec::new())
+    }
+
+    /// The same, of nodes whose processes have these variables in their environment.
+    pub(crate) fn start_with_variables(
+        node_count: usize,
+        settings: &[(&str, &str)],
+        variables: Vec<(String, String)>,
+    ) -> Self {
+        Self::found(node_count, 1, settings, Kind::Open, variables)
+    }
+
+    fn found(
+        node_count: usize,
+        per_host: usize,
+        settings: &[(&str, &str)],
+        kind: Kind,
+        variables: Vec<(String, String)>,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let client = directory.path().join("client");
-        let mut mesh = Self { nodes: Vec::new(), client, directory, started_count: 0 };
+        let mut mesh = Self { nodes: Vec::new(), client, directory, started_count: 0, kind, variables };
         mesh.add_nodes(1, per_host, settings);
-        json(&mesh.client, &["join", &mesh.nodes[0].address]);
+        let join = [vec!["join".to_owned(), mesh.nodes[0].address.clone()], mesh.secret_arguments()].concat();
+        json(&mesh.client, &join.iter().map(String::as_str).collect::<Vec<_>>());
         // What comes back is to come from the nodes.
         json(&mesh.client, &["config", "set", "cache.capacity", "0B"]);
         mesh.add_nodes(node_count - 1, per_host, settings);
@@ -223,10 +264,13 @@ impl Mesh {
             let rest = ["--listen", "/ip4/127.0.0.1/tcp/0", "--capacity", "20GiB", "--domain", &domain];
             let entry = self.nodes.last().map(|node| node.address.clone());
             let begin = match &entry {
+                None if self.kind == Kind::Private => own(&["bootstrap", "--private"]),
                 None => own(&["bootstrap"]),
-                Some(address) => own(&["service", "--bootstrap", address]),
+                Some(address) => {
+                    [own(&["service", "--bootstrap", address]), self.secret_arguments()].concat()
+                }
             };
-            let mut node = Node::start(home, [begin, own(&rest)].concat());
+            let mut node = Node::start(home, [begin, own(&rest)].concat(), self.variables.clone());
             // A port that the system chose is kept for restarts, as an operator's would be.
             let address = node.address.split("/p2p/").next().expect("a multiaddress").to_owned();
             for argument in node.arguments.iter_mut().filter(|argument| *argument == "/ip4/127.0.0.1/tcp/0") {
@@ -237,6 +281,15 @@ impl Mesh {
         if self.client.exists() {
             self.wait_for_nodes(self.nodes.len());
         }
+    }
+
+    /// What a command is told of a private mesh.
+    fn secret_arguments(&self) -> Vec<String> {
+        if self.kind == Kind::Open {
+            return Vec::new();
+        }
+        let secret = self.nodes[0].home.join("node/mesh-secret");
+        vec!["--mesh-secret-file".to_owned(), secret.to_str().expect("a path in UTF-8").to_owned()]
     }
 
     /// A path beside the homes.

@@ -10,6 +10,8 @@ use crate::keys::KEY_SIZE;
 pub(super) const SECRET: &str = "datamesh-secret-";
 /// The name of recipients.
 pub(super) const RECIPIENT: &str = "datamesh-recipient-";
+/// The name of mesh secrets.
+pub(super) const MESH: &str = "datamesh-mesh-";
 
 const VERSION: u8 = 1;
 const BITS_PER_CHARACTER: usize = 5;

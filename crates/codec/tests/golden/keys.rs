@@ -1,6 +1,6 @@
 //! Keys that follow from a seed, their texts, and what is sealed under them.
 
-use datamesh_codec::keys::{Identity, LockedIdentity, ObjectKey, lock, unlock, unwrap, wrap};
+use datamesh_codec::keys::{Identity, LockedIdentity, MeshSecret, ObjectKey, lock, unlock, unwrap, wrap};
 use datamesh_codec::seal::{Opener, Sealer};
 use datamesh_core::encode::{decode, encode};
 use datamesh_core::manifest::{ChunkEntry, Grant};
@@ -34,6 +34,17 @@ fn an_identity_keeps_its_keys() {
     ];
     let text: String = lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
     check_text("keys.txt", &text);
+}
+
+#[test]
+fn a_mesh_secret_keeps_its_text_and_no_other_key_passes_for_it() {
+    let secret = MeshSecret::from_bytes(&[3; 32]);
+    let text = secret.to_text();
+    check_text("mesh_secret.txt", &format!("{}\n", text.as_str()));
+    assert_eq!(MeshSecret::from_text(&text).expect("its own text"), secret);
+    assert!(MeshSecret::from_text(&identity().to_text()).is_err());
+    assert!(MeshSecret::from_text(&text.replace('q', "p")).is_err(), "the checksum");
+    assert!(!format!("{secret:?}").contains("03"), "a secret is not shown");
 }
 
 #[test]

@@ -175,3 +175,9 @@ fn a_question_for_metrics_and_its_answer_keep_their_bytes() {
     check("denied-response", &encode(&denied));
     assert_eq!(decode::<Response>(&read("denied-response")), Ok(denied));
 }
+
+#[test]
+fn a_refusal_for_a_quota_keeps_its_bytes() {
+    let refused = Response::Refused(Refusal::OverQuota { used: 3_000_000, quota: 3_145_728 });
+    check_response("over-quota-response", &refused);
+}

@@ -89,8 +89,8 @@ impl Putting<'_> {
     }
 
     fn lease(&self, subject: Subject) -> Signed<Lease> {
-        let PutOrder { owner, until, .. } = self.order;
-        let lease = Lease { owner: owner.owner(), tag: self.beginning.tag, subject, until: *until };
+        let PutOrder { owner, .. } = self.order;
+        let lease = Lease { owner: owner.owner(), tag: self.beginning.tag, subject, until: self.until() };
         Signed::sign(lease, owner.signing_key())
     }
 }

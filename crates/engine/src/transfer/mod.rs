@@ -135,6 +135,12 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether the node has no room, for anybody or for this owner.
+    #[must_use]
+    pub const fn is_for_space(&self) -> bool {
+        matches!(self, Self::Refused { refusal: Refusal::Full | Refusal::OverQuota { .. }, .. })
+    }
+
     /// Whether the same request may succeed a little later.
     pub(crate) const fn may_pass(&self) -> bool {
         matches!(self, Self::Call(_) | Self::Refused { refusal: Refusal::Busy, .. })

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use datamesh_core::id::NodeId;
 use datamesh_core::lease::Lease;
 use datamesh_core::placement::Placement;
+use datamesh_core::receipt::KeptItem;
 use datamesh_core::sign::Signed;
 use datamesh_core::wire::{Message, Request, Response, StoredItem};
 use futures::future::join_all;
@@ -84,7 +85,8 @@ impl Transfer {
         let others = own.split_off(asked_first);
         for batch in [own, others] {
             let leases = batch.into_iter().map(|(index, ((item, bytes), node))| async move {
-                (index, node, self.lease(node, item, lease, bytes).await)
+                let kept = item.kept(bytes).expect("an item is shorter than 4 GiB");
+                (index, node, self.lease(node, item, lease, kept).await)
             });
             for (index, node, leased) in join_all(leases).await {
                 match leased {
@@ -102,15 +104,14 @@ impl Transfer {
     }
 
     /// Has a node keep an item that it holds under one more lease, and checks its receipt.
-    async fn lease(
+    pub(crate) async fn lease(
         &self,
         node: NodeId,
         item: &StoredItem,
         lease: &Signed<Lease>,
-        bytes: &Bytes,
+        kept: KeptItem,
     ) -> Result<(), Failure> {
-        let id = item.id().expect("an item to lease names a shard that its stripe has");
-        let kept = item.kept(bytes).expect("an item is shorter than 4 GiB");
+        let id = kept.item;
         let tag = lease.unverified().tag;
         let request = Message::bare(Request::Lease { item: item.clone(), lease: lease.clone() });
         let answer = self.ask(node, request, self.settings.store_deadline).await?;

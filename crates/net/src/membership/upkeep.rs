@@ -21,7 +21,7 @@ use crate::exchange::call::Caller;
 use crate::gossip;
 use crate::identity::{node_of, peer_of};
 use crate::membership::reconcile::{Direction, Reconciled, reconcile};
-use crate::membership::{Learned, Membership, disk, swarm_addresses};
+use crate::membership::{Learned, Membership, disk, swarm_addresses, without_peer};
 use crate::random;
 
 /// Notices of the swarm that may wait.
@@ -57,16 +57,44 @@ pub(crate) enum Notice {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Joining {
     pub(crate) joined: bool,
+    /// Addresses that it joins through.
+    entry_count: usize,
     /// Why whom could not be reached, by address or node.
-    pub(crate) failures: BTreeMap<String, String>,
+    pub(crate) failures: BTreeMap<String, Missed>,
+}
+
+/// Why someone was not reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Missed {
+    /// For a person.
+    pub(crate) why: String,
+    /// Whether it answered, and is of another mesh.
+    pub(crate) is_other_mesh: bool,
 }
 
 impl Joining {
+    /// The mesh is to be joined through these addresses.
+    pub(crate) fn through(entries: &[Multiaddr]) -> Self {
+        let entry_count = entries.iter().cloned().map(without_peer).collect::<BTreeSet<_>>().len();
+        Self { entry_count, ..Self::default() }
+    }
+
+    /// Whether more waiting can't change how it ends.
+    pub(crate) fn decided(&self) -> bool {
+        self.joined
+            || (self.entry_count > 0 && self.failures.len() >= self.entry_count && self.is_other_mesh())
+    }
+
+    /// Whether all that answered are of another mesh.
+    pub(crate) fn is_other_mesh(&self) -> bool {
+        !self.failures.is_empty() && self.failures.values().all(|missed| missed.is_other_mesh)
+    }
+
     /// Remembers why someone could not be reached, as long as that matters.
-    pub(crate) fn failed(&mut self, whom: String, why: String) {
+    pub(crate) fn failed(&mut self, whom: String, missed: Missed) {
         let room = self.failures.len() < FAILURES_MAX || self.failures.contains_key(&whom);
         if !self.joined && room {
-            self.failures.insert(whom, why);
+            self.failures.insert(whom, missed);
         }
     }
 }
@@ -265,7 +293,8 @@ impl Upkeep {
             }
             Err(error) => {
                 tracing::debug!(%node, %error, "no reconciliation");
-                self.joining.send_modify(|joining| joining.failed(node.to_string(), error.to_string()));
+                let missed = Missed { why: error.to_string(), is_other_mesh: false };
+                self.joining.send_modify(|joining| joining.failed(node.to_string(), missed));
             }
         }
     }

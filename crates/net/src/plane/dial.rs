@@ -299,7 +299,7 @@ mod tests {
         let tally = Arc::new(Tally::default());
         let membership = Membership::new(None, vec![record], mpsc::channel(1).0, Arc::clone(&tally));
         let identity = Identity::generate().expect("entropy");
-        let credentials = Credentials::new(&identity.keypair(), None).expect("a certificate");
+        let credentials = Credentials::new(&identity.keypair(), None, None).expect("a certificate");
         let limits = NetworkLimits { dial: DIAL, ..NetworkLimits::default() };
         let plane = Plane::new(
             credentials,

@@ -362,7 +362,7 @@ mod tests {
 
     fn credentials() -> Credentials {
         let identity = Identity::generate().expect("entropy");
-        Credentials::new(&identity.keypair(), None).expect("a certificate")
+        Credentials::new(&identity.keypair(), None, None).expect("a certificate")
     }
 
     /// Both ends of a connection.

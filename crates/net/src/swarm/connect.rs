@@ -12,9 +12,10 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::timeout_at;
 
 use crate::identity::{node_of, peer_of};
+use crate::membership::upkeep::Missed;
 use crate::membership::without_peer;
 use crate::network::StartError;
-use crate::peers::{root_cause, why_not_reached};
+use crate::peers::{is_other_mesh, root_cause, why_not_reached};
 use crate::random;
 use crate::swarm::Driver;
 
@@ -177,8 +178,9 @@ impl Driver {
             _ => {
                 seed.next = Instant::now() + seed.pause;
                 seed.pause = (seed.pause * 2).min(PAUSE_MAX);
-                let (address, why) = (seed.address.to_string(), why_not_reached(error));
-                self.joining.send_modify(|joining| joining.failed(address, why));
+                let address = seed.address.to_string();
+                let missed = Missed { why: why_not_reached(error), is_other_mesh: is_other_mesh(error) };
+                self.joining.send_modify(|joining| joining.failed(address, missed));
             }
         }
     }

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use datamesh_codec::keys::MeshSecret;
 use serde::{Deserialize, Serialize};
 
+use crate::charter::{self, CharterError};
 use crate::home::{Access, Home, HomeError, HomeLock, Name, read};
 use crate::settings::PeerAddress;
 
 /// The name of the mesh that a home has without joining any.
 pub const EMBEDDED_MESH: &str = "embedded";
 
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
+/// Before there were private meshes.
+const FORMAT_VERSION_OPEN: u32 = 1;
 const DEFAULT_NAME: &str = "mesh";
 const ENTRY_ADDRESSES_MAX: usize = 64;
 
@@ -19,7 +23,13 @@ const ENTRY_ADDRESSES_MAX: usize = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks {
     current: Option<Name>,
-    joined: BTreeMap<Name, Vec<PeerAddress>>,
+    joined: BTreeMap<Name, Joined>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Joined {
+    entries: Vec<PeerAddress>,
+    secret: Option<MeshSecret>,
 }
 
 /// The mesh that a command talks to.
@@ -33,6 +43,8 @@ pub enum Mesh {
         name: Name,
         /// Where to find it.
         entries: Vec<PeerAddress>,
+        /// What its participants know, where it is private.
+        secret: Option<MeshSecret>,
     },
 }
 
@@ -45,6 +57,15 @@ impl Mesh {
             Self::Joined { name, .. } => name.as_str(),
         }
     }
+
+    /// What its participants know, where it is private.
+    #[must_use]
+    pub const fn secret(&self) -> Option<&MeshSecret> {
+        match self {
+            Self::Joined { secret, .. } => secret.as_ref(),
+            Self::Embedded => None,
+        }
+    }
 }
 
 /// Why the meshes that were joined can't be told, or changed.
@@ -53,6 +74,9 @@ pub enum NetworksError {
     /// The file.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// The secret of a private mesh.
+    #[error(transparent)]
+    Secret(#[from] CharterError),
     /// The file is not what this program writes.
     #[error("{} is malformed: {why}", path.display())]
     Malformed {
@@ -95,6 +119,14 @@ struct Stored {
 struct StoredNetwork {
     name: Name,
     addresses: Vec<String>,
+    /// Its secret lies in a file of its own.
+    #[serde(default, skip_serializing_if = "is_open")]
+    private: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde wants")]
+const fn is_open(private: &bool) -> bool {
+    !*private
 }
 
 impl Networks {
@@ -110,13 +142,15 @@ impl Networks {
         let malformed = |why: String| NetworksError::Malformed { path: path.clone(), why };
         let stored: Stored =
             toml_edit::de::from_str(&text).map_err(|error| malformed(error.message().to_owned()))?;
-        if stored.version != FORMAT_VERSION {
+        if !matches!(stored.version, FORMAT_VERSION | FORMAT_VERSION_OPEN) {
             return Err(NetworksError::Version { path, version: stored.version });
         }
         let mut joined = BTreeMap::new();
-        for StoredNetwork { name, addresses } in stored.networks {
+        for StoredNetwork { name, addresses, private } in stored.networks {
             let entries: Result<Vec<PeerAddress>, _> = addresses.iter().map(|text| text.parse()).collect();
-            joined.insert(name, entries.map_err(|error| malformed(error.to_string()))?);
+            let entries = entries.map_err(|error| malformed(error.to_string()))?;
+            let secret = private.then(|| charter::read_secret(home.mesh_secret_path(&name))).transpose()?;
+            joined.insert(name, Joined { entries, secret });
         }
         let networks = Self { current: stored.current, joined };
         match &networks.current {
@@ -135,9 +169,15 @@ impl Networks {
     /// # Panics
     /// Never: texts and lists are TOML.
     pub fn save(&self, home: &Home, lock: &HomeLock) -> Result<(), NetworksError> {
-        let network = |(name, entries): (&Name, &Vec<PeerAddress>)| StoredNetwork {
+        for (name, network) in &self.joined {
+            if let Some(secret) = &network.secret {
+                lock.write(&home.mesh_secret_path(name), &charter::line(secret), Access::Secret)?;
+            }
+        }
+        let network = |(name, network): (&Name, &Joined)| StoredNetwork {
             name: name.clone(),
-            addresses: entries.iter().map(ToString::to_string).collect(),
+            addresses: network.entries.iter().map(ToString::to_string).collect(),
+            private: network.secret.is_some(),
         };
         let stored = Stored {
             version: FORMAT_VERSION,
@@ -149,23 +189,29 @@ impl Networks {
     }
 
     /// Records that a mesh can be found at this address and makes it the current one. Without a name it is the mesh that
-    /// has this address already, or a new one. Returns its name.
+    /// has this address already, or a new one; without a secret, one that was given before stays. Returns its name.
     ///
     /// # Errors
     /// [`NetworksError::Reserved`] and [`NetworksError::TooManyAddresses`].
-    pub fn join(&mut self, name: Option<Name>, address: PeerAddress) -> Result<Name, NetworksError> {
-        let known = || self.joined.iter().find(|(_, entries)| entries.contains(&address));
+    pub fn join(
+        &mut self,
+        name: Option<Name>,
+        address: PeerAddress,
+        secret: Option<MeshSecret>,
+    ) -> Result<Name, NetworksError> {
+        let known = || self.joined.iter().find(|(_, network)| network.entries.contains(&address));
         let name = name.or_else(|| known().map(|(name, _)| name.clone())).unwrap_or_else(|| self.free_name());
         if name.as_str() == EMBEDDED_MESH {
             return Err(NetworksError::Reserved);
         }
-        let entries = self.joined.entry(name.clone()).or_default();
-        if !entries.contains(&address) {
-            if entries.len() >= ENTRY_ADDRESSES_MAX {
+        let network = self.joined.entry(name.clone()).or_default();
+        if !network.entries.contains(&address) {
+            if network.entries.len() >= ENTRY_ADDRESSES_MAX {
                 return Err(NetworksError::TooManyAddresses(name));
             }
-            entries.push(address);
+            network.entries.push(address);
         }
+        network.secret = secret.or_else(|| network.secret.take());
         self.current = Some(name.clone());
         Ok(name)
     }
@@ -199,8 +245,8 @@ impl Networks {
             return Ok(Mesh::Embedded);
         }
         let found = self.joined.iter().find(|(known, _)| known.as_str() == name);
-        let (name, entries) = found.ok_or_else(|| NetworksError::Unknown(name.to_owned()))?;
-        Ok(Mesh::Joined { name: name.clone(), entries: entries.clone() })
+        let (name, network) = found.ok_or_else(|| NetworksError::Unknown(name.to_owned()))?;
+        Ok(network.mesh(name))
     }
 
     /// The mesh that commands talk to unless they are told another.
@@ -212,9 +258,7 @@ impl Networks {
 
     /// Every mesh, the embedded one first.
     pub fn all(&self) -> impl Iterator<Item = Mesh> + '_ {
-        let joined = self.joined.iter();
-        let joined =
-            joined.map(|(name, entries)| Mesh::Joined { name: name.clone(), entries: entries.clone() });
+        let joined = self.joined.iter().map(|(name, network)| network.mesh(name));
         std::iter::once(Mesh::Embedded).chain(joined)
     }
 
@@ -228,10 +272,17 @@ impl Networks {
     }
 }
 
+impl Joined {
+    fn mesh(&self, name: &Name) -> Mesh {
+        Mesh::Joined { name: name.clone(), entries: self.entries.clone(), secret: self.secret.clone() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use datamesh_codec::keys::MeshSecret;
     use datamesh_core::id::NodeId;
 
     use super::{EMBEDDED_MESH, Mesh, Networks, NetworksError};
@@ -250,29 +301,41 @@ mod tests {
         let mut networks = Networks::load(&home).expect("none is fine");
         assert_eq!(networks.current(), Mesh::Embedded);
         let team = "team".parse().expect("valid");
-        networks.join(Some(team), address(1)).expect("joins");
-        let unnamed = networks.join(None, address(2)).expect("joins");
+        networks.join(Some(team), address(1), None).expect("joins");
+        let secret = MeshSecret::from_bytes(&[7; 32]);
+        let unnamed = networks.join(None, address(2), Some(secret.clone())).expect("joins");
         assert_eq!(unnamed.as_str(), "mesh");
-        assert_eq!(networks.join(None, address(3)).expect("joins").as_str(), "mesh-1");
-        assert_eq!(networks.join(None, address(1)).expect("joins again").as_str(), "team");
+        assert_eq!(networks.join(None, address(3), None).expect("joins").as_str(), "mesh-1");
+        assert_eq!(networks.join(None, address(1), None).expect("joins again").as_str(), "team");
+        networks.join(Some(unnamed), address(5), None).expect("joins again");
+        networks.select("team").expect("exists");
         networks.save(&home, &home.lock().expect("locks")).expect("saves");
 
         let mut read = Networks::load(&home).expect("loads");
         assert_eq!(read, networks);
         assert_eq!(read.current().name(), "team");
         assert_eq!(read.all().count(), 4);
+        let private =
+            read.all().filter(|mesh| mesh.secret() == Some(&secret)).map(|mesh| mesh.name().to_owned());
+        assert_eq!(
+            private.collect::<Vec<_>>(),
+            ["mesh"],
+            "its secret stays though it was joined again without"
+        );
+        let text = fs::read_to_string(home.networks_path()).expect("reads");
+        assert!(!text.contains("datamesh-mesh-1"), "secrets lie apart");
         read.select(EMBEDDED_MESH).expect("exists");
         assert_eq!(read.current(), Mesh::Embedded);
         assert!(matches!(read.select("other"), Err(NetworksError::Unknown(_))));
         let reserved = EMBEDDED_MESH.parse().ok();
-        assert!(matches!(read.join(reserved, address(4)), Err(NetworksError::Reserved)));
+        assert!(matches!(read.join(reserved, address(4), None), Err(NetworksError::Reserved)));
     }
 
     #[test]
     fn a_file_that_this_program_did_not_write_is_refused() {
         let directory = tempfile::tempdir().expect("tempdir");
         let home = Home::at(directory.path().to_owned());
-        for bad in ["", "version = 2", "version = 1\ncurrent = 'x'", "version = 1\nother = 1", "\0"] {
+        for bad in ["", "version = 3", "version = 1\ncurrent = 'x'", "version = 1\nother = 1", "\0"] {
             fs::write(home.networks_path(), bad).expect("writes");
             assert!(Networks::load(&home).is_err(), "{bad}");
         }

@@ -16,6 +16,7 @@ use datamesh_store::cache::{CacheSettings, DiskCache};
 use futures::future::join_all;
 
 use crate::assemble::{AssembleError, Client, Node, NodeOrder};
+use crate::charter::{Charter, CharterOrder};
 use crate::discard::Keeping;
 use crate::home::Home;
 use crate::settings::{ByteSize, PeerAddress, Settings};
@@ -133,13 +134,20 @@ async fn from_node(
     settings.storage.capacity = ByteSize::from_bytes(NODE_CAPACITY);
     settings.storage.free_floor = ByteSize::from_bytes(0);
     settings.cache.capacity = ByteSize::from_bytes(CACHE_CAPACITY);
-    let order = NodeOrder { role: Role::Cache, entries: Vec::new(), keeping: Keeping::Everything };
+    let order = NodeOrder {
+        role: Role::Cache,
+        entries: Vec::new(),
+        charter: CharterOrder::AsBefore,
+        keeping: Keeping::Everything,
+    };
     let node = Box::pin(Node::start(home, &settings, order)).await?;
     let addresses = node.network.listen_addresses();
     let entries: Vec<PeerAddress> =
         addresses.iter().filter_map(|address| address.to_string().parse().ok()).collect();
     settings.cache.capacity = ByteSize::from_bytes(0);
-    let client = Box::pin(Client::joined(&Home::at(place.join("client")), &settings, &entries)).await?;
+    let client =
+        Box::pin(Client::joined(&Home::at(place.join("client")), &settings, &entries, &Charter::default()))
+            .await?;
     let mut times = Vec::with_capacity(request_count);
     let mut outcome = Ok(());
     for chunk in chunks.iter().cycle().take(request_count) {

@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use datamesh_codec::keys::Identity;
 use datamesh_core::id::{NodeId, ObjectId};
+use datamesh_core::lease::Term;
 use datamesh_core::manifest::Kind;
 use datamesh_core::scheme::{Chunking, Cipher, Compression, Mode, Scheme};
-use datamesh_core::time::Epoch;
 use datamesh_core::topology::FailureDomain;
 use datamesh_engine::get::{DigestCheck, GetError, Reading};
 use datamesh_engine::health::{Depth, inspect};
@@ -96,7 +96,7 @@ impl Mesh {
             expected_size: None,
             owner: self.owner.clone(),
             recipients: vec![],
-            until: Epoch::NEVER,
+            term: Term::UntilReleased,
         };
         let mut source = Memory(Bytes::copy_from_slice(bytes));
         let settings = TransferSettings::default();

@@ -7,6 +7,8 @@ use datamesh_core::time::Epoch;
 
 /// An item: its kind and its hash.
 pub(crate) type ItemKey = [u8; 33];
+/// An owner.
+pub(crate) type OwnerKey = [u8; 32];
 /// A put: its owner and its tag.
 pub(crate) type PutKey = [u8; 48];
 /// An item as a part of a stripe or as a replica of a block: the stripe's id or the block's, and the item.
@@ -95,6 +97,11 @@ impl LeaseRow {
             until: lease.until,
             put: key_of_put(&lease.owner, &lease.tag),
         }
+    }
+
+    /// Whose it is.
+    pub(crate) fn owner(&self) -> OwnerKey {
+        part(&self.put, 0)
     }
 
     /// The part that it is a lease of.

@@ -8,7 +8,9 @@ use datamesh_core::summary::Part;
 use datamesh_core::time::Epoch;
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::index::rows::{ItemKey, LeaseKey, LeaseRow, PartKey, PartTuple, PutKey, key_of_part, keys_from};
+use crate::index::rows::{
+    ItemKey, LeaseKey, LeaseRow, OwnerKey, PartKey, PartTuple, PutKey, key_of_part, keys_from,
+};
 use crate::index::{
     APPLIED_OFFSET, APPLIED_SEGMENT, ENDS, ITEMS, IndexResult, ItemRow, LAPSES, LEASES, META, PARTS, PUTS,
     RELEASES, RecordRow, SEGMENTS, SegmentUsage, UNSWEPT,
@@ -46,6 +48,8 @@ pub(crate) struct Tables<'a> {
     usage: BTreeMap<u64, Option<SegmentUsage>>,
     /// Groups whose parts have changed.
     groups: BTreeSet<PlacementGroup>,
+    /// By how much what is kept for an owner has changed, bytes.
+    owners: BTreeMap<OwnerKey, i64>,
 }
 
 /// [`ItemRow`] as redb keeps it.
@@ -67,6 +71,7 @@ impl<'a> Tables<'a> {
             meta: transaction.open_table(META)?,
             usage: BTreeMap::new(),
             groups: BTreeSet::new(),
+            owners: BTreeMap::new(),
         })
     }
 
@@ -131,7 +136,11 @@ impl<'a> Tables<'a> {
             self.add_live(old.place.segment, -old.weight())?;
         }
         self.add_live(record.place.segment, record.weight())?;
+        let known = self.is_kept_for(&lease.item, &lease.owner())?;
         self.leases.insert(&lease.by_item(), RecordTuple::from(record))?;
+        if !known {
+            self.count_for(lease, 1)?;
+        }
         self.puts.insert(&lease.by_put(), ())?;
         // A lease that ends by release only is in nobody's way when those that end are looked for.
         if lease.until != Epoch::NEVER {
@@ -156,10 +165,32 @@ impl<'a> Tables<'a> {
         self.ends.remove(&lease.by_end())?;
         let old = self.leases.remove(&lease.by_item())?.map(|row| RecordRow::from(row.value()));
         let Some(old) = old else { return Ok(()) };
+        if !self.is_kept_for(&lease.item, &lease.owner())? {
+            self.count_for(lease, -1)?;
+        }
         if self.lease_of_same(lease)?.is_none() && self.parts.remove(&lease.part_key())?.is_some() {
             self.groups.insert(lease.group());
         }
         self.add_live(old.place.segment, -old.weight())
+    }
+
+    /// Whether any lease of an item is of this owner.
+    fn is_kept_for(&self, item: &ItemKey, owner: &OwnerKey) -> IndexResult<bool> {
+        let (first, last) = keys_from(item);
+        for row in self.leases.range::<&LeaseKey>(&first..=&last)? {
+            if LeaseRow::from_by_item(row?.0.value()).owner() == *owner {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Counts an item for, or no more for, a lease's owner. While records are replayed an item may not be there yet; then the
+    /// count is of no use, and made anew in the end.
+    fn count_for(&mut self, lease: &LeaseRow, sign: i64) -> IndexResult<()> {
+        let size = self.item(&lease.item)?.map_or(0, |item| i64::from(item.payload_size));
+        *self.owners.entry(lease.owner()).or_default() += sign * size;
+        Ok(())
     }
 
     /// Drops an item and every lease of it: its bytes are lost.
@@ -382,7 +413,7 @@ impl<'a> Tables<'a> {
         self.drop_idle_lapses()?;
         self.write_usage()?;
         let item_count = redb::ReadableTableMetadata::len(&self.items)?;
-        Ok(Changed { segments: self.usage, groups: self.groups, item_count })
+        Ok(Changed { segments: self.usage, groups: self.groups, owners: self.owners, item_count })
     }
 }
 
@@ -391,6 +422,7 @@ impl<'a> Tables<'a> {
 pub(crate) struct Changed {
     pub(crate) segments: BTreeMap<u64, Option<SegmentUsage>>,
     pub(crate) groups: BTreeSet<PlacementGroup>,
+    pub(crate) owners: BTreeMap<OwnerKey, i64>,
     pub(crate) item_count: u64,
 }
 

@@ -1,5 +1,7 @@
 //! What the store's tests make items, leases and stores of.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,19 +65,27 @@ pub(crate) fn id(item: &StoredItem) -> ItemId {
     item.id().expect("an item")
 }
 
-fn owner(number: u8) -> SigningKey {
+pub(crate) fn owner(number: u8) -> SigningKey {
     SigningKey::from_bytes(&[number; 32])
 }
 
 pub(crate) fn lease(item: &StoredItem, tag: u8, until: Epoch) -> Signed<Lease> {
-    let key = owner(1);
+    lease_of(1, item, tag, until)
+}
+
+pub(crate) fn lease_of(number: u8, item: &StoredItem, tag: u8, until: Epoch) -> Signed<Lease> {
+    let key = owner(number);
     let owner = OwnerId::from_bytes(key.verifying_key().to_bytes());
     let tag = LeaseTag::from_bytes([tag; 16]);
     Signed::sign(Lease { owner, tag, subject: item.subject(), until }, &key)
 }
 
 pub(crate) fn release(tag: u8) -> Signed<Release> {
-    let key = owner(1);
+    release_of(1, tag)
+}
+
+pub(crate) fn release_of(number: u8, tag: u8) -> Signed<Release> {
+    let key = owner(number);
     let owner = OwnerId::from_bytes(key.verifying_key().to_bytes());
     Signed::sign(Release { owner, tag: LeaseTag::from_bytes([tag; 16]) }, &key)
 }
