@@ -14,6 +14,7 @@ mod crate_file;
 mod durability;
 mod needs;
 mod page;
+mod power_cuts;
 mod run;
 mod source;
 mod tree;
@@ -26,6 +27,7 @@ cargo xtask COMMAND
   acceptance      the long form of the tests of whole meshes, built for release
   breaks          of these, transfers that are killed and gone on with, and second versions of objects
   bench-transfer  measures transfers beside iperf3; `cargo xtask bench-transfer --help` says more
+  power-cuts [N]  cuts the power of an ext4 N times, 1,000 unless told, during put, repair and gc; as root
   durability      simulates ten years of meshes and writes docs/durability.md; `cargo xtask durability --help` says more
   help            this text
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         ["bench-transfer", ref rest @ ..] => return bench_transfer(rest),
         ["breaks"] => run::run(&breaks_steps(), &repository()),
         ["durability", ref rest @ ..] => return durability(rest),
+        ["power-cuts", ref rest @ ..] => return power_cuts(rest),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             true
@@ -93,9 +96,27 @@ fn durability(arguments: &[&str]) -> ExitCode {
     }
 }
 
+fn power_cuts(arguments: &[&str]) -> ExitCode {
+    let count = match power_cuts::count(arguments) {
+        Ok(count) => count,
+        Err(why) => {
+            eprintln!("{why}\n\n{HELP}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match power_cuts::run(count, &repository()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
 fn test_steps() -> Vec<Step> {
     vec![
         Step::call("prerequisites", needs::provide),
+        Step::call("rights", needs::privileged),
         Step::cargo(&["fmt", "--all", "--check"], &[]),
         Step::cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]),
         Step::cargo(&["doc", "--locked", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")]),
@@ -108,6 +129,7 @@ fn test_steps() -> Vec<Step> {
 fn acceptance_steps() -> Vec<Step> {
     vec![
         Step::call("prerequisites", needs::provide),
+        Step::call("rights", needs::privileged),
         Step::cargo(
             &["test", "--locked", "--release", "--package", "datamesh", "--test", "*", "--", "--show-output"],
             &[("DATAMESH_TEST_SCALE", "full")],

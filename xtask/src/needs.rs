@@ -17,17 +17,18 @@ pub(crate) struct Need {
 }
 
 /// Everything that is needed.
-const NEEDS: [Need; 2] = [
+const NEEDS: [Need; 7] = [
     Need {
         program: "gcc",
         package: "build-essential",
         why: "links every Rust program, and compiles the C of `ring` and `zstd`",
     },
-    Need {
-        program: "faketime",
-        package: "faketime",
-        why: "moves the clock of processes whose leases are to end",
-    },
+    Need { program: "mkfs.ext4", package: "e2fsprogs", why: "makes the file systems whose power tests cut" },
+    Need { program: "xfs_io", package: "xfsprogs", why: "cuts the power of a file system" },
+    Need { program: "mount", package: "mount", why: "mounts them" },
+    Need { program: "strace", package: "strace", why: "lets syncs fail, or do nothing" },
+    Need { program: "faketime", package: "faketime", why: "sets a node's clock years off" },
+    Need { program: "ip", package: "iproute2", why: "cuts a mesh between network namespaces in two" },
 ];
 
 /// What only measuring needs.
@@ -36,6 +37,14 @@ const BENCH_NEEDS: [Need; 1] = [Need {
     package: "iperf3",
     why: "measures raw TCP, which transfers are compared with",
 }];
+
+/// Makes sure that the rights are there which mounts and network namespaces need.
+pub(crate) fn privileged() -> Result<(), String> {
+    if is_root() {
+        return Ok(());
+    }
+    Err("the tests of faults mount file systems and make network namespaces: run this as root".to_owned())
+}
 
 /// Makes sure that everything needed is there: installs it where that can be done, says what is missing where not.
 pub(crate) fn provide() -> Result<(), String> {

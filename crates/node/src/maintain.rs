@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::home::Home;
 use crate::metrics::{KeepTally, Registry, Source};
-use crate::scrub::{Scrub, ScrubTally};
+use crate::scrub::{Mending, Scrub, ScrubTally};
 use crate::settings::StorageSettings;
 
 /// The shortest pause between two collections: each is a commit to the index at the least.
@@ -42,6 +42,7 @@ impl Maintenance {
             collect(store.clone(), Arc::clone(&world.peers), Arc::clone(&world.clock), collect_every);
         let tally = Arc::new(ScrubTally::default());
         metrics.add(Arc::clone(&tally) as Arc<dyn Source>);
+        metrics.add(Arc::new(Mending(store.clone())));
         let scrub = Scrub {
             store: store.clone(),
             clock: Arc::clone(&world.clock),

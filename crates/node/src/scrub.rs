@@ -13,7 +13,7 @@ use std::time::Duration;
 use datamesh_core::encode::{decode, encode};
 use datamesh_core::id::ItemId;
 use datamesh_engine::world::{Clock, Items, ItemsError};
-use datamesh_store::{Scrubbed, Store};
+use datamesh_store::{Mended, Scrubbed, Store};
 
 use crate::metrics::{Samples, Source, Value, definition as metric};
 
@@ -59,6 +59,25 @@ impl Source for ScrubTally {
     }
 }
 
+/// What of a store was damaged and is whole again.
+pub(crate) struct Mending(pub(crate) Store);
+
+impl Source for Mending {
+    fn collect(&self, samples: &mut Samples) {
+        let Mended { index_count, header_count, release_count, aside_count, rotten_count } = self.0.mended();
+        let counters = [
+            (&metric::STORE_INDEXES_REBUILT, index_count),
+            (&metric::STORE_HEADERS_MENDED, header_count),
+            (&metric::STORE_RELEASES_MENDED, release_count),
+            (&metric::STORE_SEGMENTS_SET_ASIDE, aside_count),
+            (&metric::STORE_ROTTEN, rotten_count),
+        ];
+        for (definition, count) in counters {
+            samples.put(definition, &[], Value::Integer(count));
+        }
+    }
+}
+
 /// A scrub that never ends.
 pub(crate) struct Scrub {
     pub(crate) store: Store,
@@ -86,6 +105,11 @@ impl Scrub {
                 Err(error) => tracing::warn!(%error, "items could not be scrubbed"),
             }
             if last.is_none() {
+                match self.store.scrub_rest().await {
+                    Ok(()) => {}
+                    Err(ItemsError::Closed) => return,
+                    Err(error) => tracing::warn!(%error, "index and releases could not be scrubbed"),
+                }
                 self.tally.passes.fetch_add(1, Ordering::Relaxed);
             }
             batch_count = batch_count.wrapping_add(1);

@@ -400,6 +400,16 @@ impl Disk for SimDisk {
         state.operate()
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.enter();
+        state.powered()?;
+        let file = state.names.remove(from).ok_or(ErrorKind::NotFound)?;
+        state.names.insert(to.to_owned(), file);
+        state.name_changes.push((from.to_owned(), None));
+        state.name_changes.push((to.to_owned(), Some(file)));
+        state.operate()
+    }
+
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         let state = self.enter();
         state.powered()?;

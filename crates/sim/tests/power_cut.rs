@@ -1,6 +1,6 @@
 //! No power cut takes back what the store has acknowledged.
 //!
-//! A store lives on a disk that tears whatever isn't synced. Clients store, lease, release and collect, many at once;
+//! A store lives on a disk that tears whatever isn't synced. Clients store, lease, release, discard and collect, many at once;
 //! at a random operation of the disk the power goes, sometimes while the store is recovering from the last cut. After
 //! each recovery everything acknowledged must be there and everything released must be gone, and the index must be the
 //! one that the segments alone determine. Now and then a sync fails, or the disk is suddenly full.
@@ -45,6 +45,7 @@ struct Counts {
     acknowledged: u64,
     released: u64,
     collected_segments: u64,
+    discarded: u64,
     replayed: u64,
     skipped: u64,
     indexes_rebuilt: u64,
@@ -63,6 +64,12 @@ struct Promises {
     released: BTreeSet<u8>,
     /// Tags whose release was asked for.
     released_perhaps: BTreeSet<u8>,
+    /// Items that are asked to be discarded in this turn.
+    discarding: BTreeSet<ItemId>,
+    /// Items that are asked to be stored or leased in this turn.
+    storing: BTreeSet<ItemId>,
+    /// Items that were discarded and not asked for since.
+    gone: BTreeSet<ItemId>,
     now: u64,
     next_payload: u64,
 }
@@ -74,6 +81,7 @@ enum Ask {
     Lease { item: ItemId, tag: u8, until: u64 },
     Release { tag: u8 },
     Collect { now: u64 },
+    Discard { item: ItemId },
 }
 
 struct Fixed;
@@ -127,6 +135,7 @@ impl Promises {
             (0, _) => Ask::Release { tag },
             (1 | 2, _) => Ask::Collect { now: self.now + draws.below(3) },
             (3 | 4, Some((item, _))) => Ask::Lease { item, tag, until },
+            (8 | 9, Some((item, _))) => Ask::Discard { item },
             (5..=7, Some((item, payload))) => Ask::Store { item, payload, tag, until },
             _ => {
                 self.next_payload += 1;
@@ -152,7 +161,14 @@ impl Promises {
                 self.now = self.now.max(*now);
                 self.leases.retain(|(_, _, until), _| until > now);
             }
-            Ask::Store { .. } | Ask::Lease { .. } => {}
+            Ask::Discard { item } => {
+                self.discarding.insert(*item);
+                self.leases.retain(|(other, ..), _| other != item);
+            }
+            Ask::Store { item, .. } | Ask::Lease { item, .. } => {
+                self.storing.insert(*item);
+                self.gone.remove(item);
+            }
         }
     }
 
@@ -160,13 +176,19 @@ impl Promises {
     fn done(&mut self, ask: &Ask) {
         match ask {
             Ask::Store { item, tag, until, .. } | Ask::Lease { item, tag, until } => {
-                // Asked for in one breath with a release or a collection, either may have come first.
-                if !self.released_perhaps.contains(tag) && *until > self.now {
+                // Asked for in one breath with a release, a discard or a collection, either may have come first.
+                let may_be_gone = self.released_perhaps.contains(tag) || self.discarding.contains(item);
+                if !may_be_gone && *until > self.now {
                     self.leases.insert((*item, *tag, *until), lease(*item, *tag, *until).1);
                 }
             }
             Ask::Release { tag } => {
                 self.released.insert(*tag);
+            }
+            Ask::Discard { item } => {
+                if !self.storing.contains(item) {
+                    self.gone.insert(*item);
+                }
             }
             Ask::Collect { .. } => {}
         }
@@ -188,6 +210,9 @@ impl Promises {
             if !leases.contains(lease) {
                 return Err(format!("{item} is not held under tag {tag} until {until} any more"));
             }
+        }
+        if let Some(item) = self.gone.iter().find(|item| listed.contains_key(item)) {
+            return Err(format!("{item} was discarded and is there"));
         }
         for (item, leases) in &listed {
             let fetched = block_on(store.fetch(*item, 0, None)).map_err(|error| format!("fetch: {error}"))?;
@@ -216,6 +241,13 @@ async fn ask_store(store: &Store, ask: &Ask, counts: &RefCell<&mut Counts>) -> R
             store.release(Signed::sign(release, &key())).await?;
             counts.borrow_mut().released += 1;
         }
+        Ask::Discard { item } => {
+            let (stored, _) = lease(*item, 0, u64::MAX);
+            let part = stored.part().expect("a block is a part").id();
+            let discarded = store.discard(vec![part]).await? == 1;
+            counts.borrow_mut().discarded += u64::from(discarded);
+            return Ok(discarded);
+        }
         Ask::Collect { now } => {
             let collected = store.collect(Epoch::from_hours(*now)).await?;
             counts.borrow_mut().collected_segments += collected.segment_count;
@@ -237,6 +269,8 @@ fn live(disk: &SimDisk, store: &Store, promises: &mut Promises, draws: &mut Draw
         }
         let count = 1 + draws.below(COMMANDS_PER_TURN_MAX);
         let asks: Vec<Ask> = (0..count).map(|_| promises.draw(draws)).collect();
+        promises.discarding.clear();
+        promises.storing.clear();
         asks.iter().for_each(|ask| promises.asked(ask));
         let answers = ask_at_once(disk, store, &asks, counts);
         for (ask, answer) in asks.iter().zip(answers) {
@@ -350,8 +384,9 @@ fn no_power_cut_takes_back_what_was_acknowledged() {
         counts.indexes_rebuilt * 50 < counts.cuts,
         "a power cut costs the index only where its own sync failed"
     );
-    let Counts { cuts_while_opening, skipped, collected_segments, refused, refused_full, .. } = counts;
-    let happened = [cuts_while_opening, skipped, collected_segments, refused, refused_full];
+    let Counts { cuts_while_opening, discarded, skipped, collected_segments, refused, refused_full, .. } =
+        counts;
+    let happened = [cuts_while_opening, discarded, skipped, collected_segments, refused, refused_full];
     assert!(
         happened.iter().all(|count| *count > 20),
         "{happened:?}: the seeds don't reach what they are to test"

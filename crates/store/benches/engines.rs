@@ -191,6 +191,10 @@ impl Disk for Counting {
         Files.remove(path)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Files.rename(from, to)
+    }
+
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         Files.list(directory)
     }

@@ -19,6 +19,7 @@ use crate::disk::DiskFile;
 use crate::index::SegmentUsage;
 use crate::index::rows::{LeaseRow, key_of_item, key_of_put};
 use crate::segment::{Found, Frame, Keeping, Lapse, Place, Record, SEGMENT_HEADER_SIZE, Scan};
+use crate::shared::Mended;
 use crate::write::{GroupError, Plan, Writer};
 
 /// Bytes that one step copies at most, give or take a record: what a group may wait for it.
@@ -204,6 +205,11 @@ impl Copier<'_> {
                     plan.append(&Record::Release(release), Bytes::new())?;
                 }
             }
+            Record::Discard(discard) => {
+                if plan.tables.discard(discard.before)?.is_some_and(|row| row.place == place) {
+                    plan.append(&Record::Discard(discard), Bytes::new())?;
+                }
+            }
             Record::Lapse(lapse) => {
                 if plan.tables.lapse(lapse.before)?.is_some_and(|row| row.place == place) {
                     plan.append(&Record::Lapse(lapse), Bytes::new())?;
@@ -234,7 +240,8 @@ impl Copier<'_> {
         if !id.matches(&bytes) {
             tracing::error!(item = %id, segment = place.segment, offset = place.offset, "item is rotten");
             rotten.push(id);
-            plan.tables.forget(&key)?;
+            plan.forget(vec![id])?;
+            plan.shared.note_mended(Mended { rotten_count: 1, ..Mended::default() });
             return Ok(ControlFlow::Continue(()));
         }
         let own = LeaseRow::of(&id, keeping.lease.unverified());

@@ -45,6 +45,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// When the disk says so, or there is no such file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Gives a file another name in its directory.
+    ///
+    /// # Errors
+    /// When the disk says so, or there is no such file.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// The names in a directory, in no order.
     ///
     /// # Errors
@@ -136,6 +142,10 @@ impl Disk for Files {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {

@@ -4,6 +4,7 @@
 //! not synced, but for a checkpoint now and then: what the last checkpoint hasn't, the segments behind it have.
 
 pub(crate) mod apply;
+mod file;
 pub(crate) mod rows;
 pub(crate) mod tables;
 
@@ -13,29 +14,32 @@ use std::ops::{Bound, ControlFlow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::lease::Release;
+use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId};
 use redb::{
-    Database, Durability, Key, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
-    TableDefinition, Value, WriteTransaction,
+    Database, Durability, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, Value,
+    WriteTransaction,
 };
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
+use crate::index::file::{Backend, IndexFile};
 use crate::index::rows::{
     ItemKey, LeaseKey, LeaseRow, OwnerKey, PartKey, PartTuple, PutKey, key_of_item, key_of_part, keys_from,
     keys_of_group, part_of_row,
 };
-use crate::index::tables::{ItemTuple, RecordTuple, Tables};
-use crate::segment::Place;
+use crate::index::tables::{ItemTuple, RecordTuple, ReleaseTuple, Tables};
+use crate::segment::{Kind, Place, Record, StoreKey};
 
 pub(crate) type IndexResult<T> = Result<T, redb::Error>;
 
-const FORMAT_VERSION: u64 = 2;
+const FORMAT_VERSION: u64 = 4;
 const APPLIED_SEGMENT: &str = "applied segment";
 const APPLIED_OFFSET: &str = "applied offset";
 const FORMAT: &str = "format";
+const STORE_KEY: &str = "store key";
 /// 1 while records are being replayed: then there may be items without a lease and leases without an item.
 const UNSWEPT: &str = "unswept";
 
@@ -44,10 +48,13 @@ const LEASES: TableDefinition<'_, &LeaseKey, RecordTuple> = TableDefinition::new
 const PARTS: TableDefinition<'_, &PartKey, PartTuple> = TableDefinition::new("parts by group");
 const PUTS: TableDefinition<'_, &LeaseKey, ()> = TableDefinition::new("leases by put");
 const ENDS: TableDefinition<'_, &LeaseKey, ()> = TableDefinition::new("leases by end");
-const RELEASES: TableDefinition<'_, &PutKey, RecordTuple> = TableDefinition::new("releases");
+const RELEASES: TableDefinition<'_, &PutKey, ReleaseTuple> = TableDefinition::new("releases");
 const LAPSES: TableDefinition<'_, (u64, u64), (u64, RecordTuple)> = TableDefinition::new("lapses");
+const DISCARDS: TableDefinition<'_, (u64, u64), RecordTuple> = TableDefinition::new("discards");
 const SEGMENTS: TableDefinition<'_, u64, (u64, u64)> = TableDefinition::new("segments");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// The store's key, for when no segment has a header any more that says it.
+const KEYS: TableDefinition<'_, &str, &[u8; 32]> = TableDefinition::new("keys");
 
 /// Where an item's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,12 +127,18 @@ impl Index {
     }
 
     /// Makes an empty index, durably but for its name.
-    pub(crate) fn create(disk: &dyn Disk, path: &Path, cache_size: usize) -> IndexResult<Self> {
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        path: &Path,
+        cache_size: usize,
+        key: &StoreKey,
+    ) -> IndexResult<Self> {
         let file = Arc::new(IndexFile::new(disk.create(path)?));
         let database = builder(cache_size).create_with_backend(Backend(file.clone()))?;
         let index = Self { database, file };
         let transaction = index.begin()?;
         transaction.open_table(META)?.insert(FORMAT, FORMAT_VERSION)?;
+        transaction.open_table(KEYS)?.insert(STORE_KEY, &key.0)?;
         Tables::open(&transaction)?.finish(Place { segment: 0, offset: 0 })?;
         commit(transaction, Commit::Checkpoint)?;
         Ok(index)
@@ -134,6 +147,11 @@ impl Index {
     /// Makes this index touch its file no more, so that another may be opened in its stead.
     pub(crate) fn retire(&self) {
         self.file.retire();
+    }
+
+    /// Whether the disk lacks something of it that is only in memory.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.file.is_in_memory()
     }
 
     pub(crate) fn begin(&self) -> IndexResult<WriteTransaction> {
@@ -145,6 +163,11 @@ impl Index {
         let segment = self.meta(APPLIED_SEGMENT)?.unwrap_or_default();
         let offset = self.meta(APPLIED_OFFSET)?.unwrap_or_default();
         Ok(Place { segment, offset })
+    }
+
+    /// The key of the store that it is of.
+    pub(crate) fn key(&self) -> IndexResult<Option<StoreKey>> {
+        Ok(self.read()?.open_table(KEYS)?.get(STORE_KEY)?.map(|key| StoreKey(*key.value())))
     }
 
     /// Whether a replay was begun and not ended.
@@ -223,10 +246,27 @@ impl Index {
         Ok(())
     }
 
-    /// Where the release of a put is written.
-    pub(crate) fn release(&self, put: &PutKey) -> IndexResult<Option<Place>> {
+    /// The release of a put.
+    pub(crate) fn release(&self, put: &PutKey) -> IndexResult<Option<Signed<Release>>> {
         let releases = self.read()?.open_table(RELEASES)?;
-        Ok(releases.get(put)?.map(|row| RecordRow::from(row.value()).place))
+        let found = releases.get(put)?;
+        Ok(found.and_then(|row| release_of(row.value().3)))
+    }
+
+    /// Where releases are written, at most this many, behind another one.
+    pub(crate) fn releases_after(
+        &self,
+        after: Option<&PutKey>,
+        most: usize,
+    ) -> IndexResult<Vec<(PutKey, Place)>> {
+        let releases = self.read()?.open_table(RELEASES)?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = releases.range::<&PutKey>((from, Bound::Unbounded))?.take(most);
+        rows.map(|row| {
+            let (key, value) = row?;
+            Ok((*key.value(), place_of_release(&value.value())))
+        })
+        .collect()
     }
 
     /// Bytes of the items that each owner's leases keep, each item counted once for each owner.
@@ -276,9 +316,22 @@ impl Index {
         hash_table(&read, ENDS, &mut hasher)?;
         hash_table(&read, RELEASES, &mut hasher)?;
         hash_table(&read, LAPSES, &mut hasher)?;
+        hash_table(&read, DISCARDS, &mut hasher)?;
         hash_table(&read, SEGMENTS, &mut hasher)?;
         Ok(*hasher.finalize().as_bytes())
     }
+}
+
+/// What a release's row says of it; `None` where the row has rotted.
+pub(crate) fn release_of(bytes: &[u8]) -> Option<Signed<Release>> {
+    match Record::decode(Kind::Release, bytes) {
+        Some(Record::Release(release)) => Some(release),
+        _ => None,
+    }
+}
+
+pub(crate) const fn place_of_release((segment, offset, ..): &(u64, u64, u64, &[u8])) -> Place {
+    Place { segment: *segment, offset: *offset }
 }
 
 /// Ends a change of the index.
@@ -300,7 +353,7 @@ fn hash_table<K: Key, V: Value>(
     hasher.update(&redb::ReadableTableMetadata::len(&table)?.to_le_bytes());
     for row in table.iter()? {
         let (key, value) = row?;
-        // Keys and values of every table here have one size.
+        // Keys and values of every table here have one size, or say theirs.
         hasher.update(K::as_bytes(&key.value()).as_ref());
         hasher.update(V::as_bytes(&value.value()).as_ref());
     }
@@ -340,55 +393,5 @@ impl From<RecordRow> for RecordTuple {
 impl From<(u64, u64)> for SegmentUsage {
     fn from((size, live): (u64, u64)) -> Self {
         Self { size, live }
-    }
-}
-
-/// The index's file, until it is retired.
-#[derive(Debug)]
-struct IndexFile {
-    file: Arc<dyn DiskFile>,
-    retired: AtomicBool,
-}
-
-impl IndexFile {
-    fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { file, retired: AtomicBool::new(false) }
-    }
-
-    fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
-    }
-
-    fn file(&self) -> io::Result<&dyn DiskFile> {
-        if self.retired.load(Ordering::Acquire) {
-            return Err(io::Error::other("the index was given up for another"));
-        }
-        Ok(&*self.file)
-    }
-}
-
-/// What redb sees of the disk.
-#[derive(Debug)]
-struct Backend(Arc<IndexFile>);
-
-impl StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.file()?.size()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.file()?.read_exact_at(out, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.file()?.set_size(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.file()?.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.file()?.write_all_at(&[data], offset)
     }
 }

@@ -26,5 +26,6 @@ pub use crate::compact::Collected;
 pub use crate::recover::{OpenError, Recovery};
 pub use crate::scrub::Scrubbed;
 pub use crate::settings::StoreSettings;
+pub use crate::shared::Mended;
 pub use crate::store::Store;
 pub use crate::verify::Findings;

@@ -120,7 +120,7 @@ fn summary(shared: &Shared, group: PlacementGroup) -> Result<Summary, ItemsError
         summary.add(&part, last.replace(part.subject) != Some(part.subject));
         ControlFlow::Continue(())
     };
-    shared.index().visit_parts(group, None, add).map_err(index_error)?;
+    shared.index().visit_parts(group, None, add).map_err(|error| shared.index_error(&error))?;
     summary.shorten();
     shared.groups.remember(stamp, &summary);
     Ok(summary)
@@ -141,7 +141,7 @@ pub(crate) fn parts(
         parts.push(part);
         ControlFlow::Continue(())
     };
-    shared.index().visit_parts(group, after, take).map_err(index_error)?;
+    shared.index().visit_parts(group, after, take).map_err(|error| shared.index_error(&error))?;
     Ok(parts)
 }
 
@@ -149,28 +149,10 @@ pub(crate) fn parts(
 pub(crate) fn releases(shared: &Shared, puts: &[PutId]) -> Result<Vec<Signed<Release>>, ItemsError> {
     let mut releases = Vec::new();
     for put in puts {
-        releases.extend(release(shared, put)?);
+        let release = shared.index().release(&key_of_put(&put.owner, &put.tag));
+        releases.extend(release.map_err(|error| shared.index_error(&error))?);
     }
     Ok(releases)
-}
-
-fn release(shared: &Shared, put: &PutId) -> Result<Option<Signed<Release>>, ItemsError> {
-    let key = key_of_put(&put.owner, &put.tag);
-    let find = || shared.index().release(&key).map_err(index_error);
-    let mut moves = 0;
-    while let Some(place) = find()? {
-        let read = shared.file(place.segment).and_then(|file| read_record(&*file, &shared.key, place));
-        match read {
-            Ok(Some((_, Some(Record::Release(release))))) => return Ok(Some(release)),
-            Ok(_) => {
-                tracing::error!(segment = place.segment, offset = place.offset, "release is rotten");
-                return Ok(None);
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound && moves < MOVES_MAX => moves += 1,
-            Err(error) => return Err(disk_error("read", &error)),
-        }
-    }
-    Ok(None)
 }
 
 /// Reads what is known of items behind another one, in the order of their keys: for each item, a description per stripe
@@ -181,7 +163,8 @@ pub(crate) fn list(
     most: usize,
 ) -> Result<Vec<Description>, ItemsError> {
     let after: Option<ItemKey> = after.as_ref().map(key_of_item);
-    let items = shared.index().items_after(after.as_ref(), most).map_err(index_error)?;
+    let items =
+        shared.index().items_after(after.as_ref(), most).map_err(|error| shared.index_error(&error))?;
     let mut descriptions = Vec::new();
     for (key, _) in items {
         descriptions.extend(descriptions_of(shared, item_of_key(&key), ITEM_LEASES_MAX)?);
@@ -191,13 +174,15 @@ pub(crate) fn list(
 
 /// Says for each item whether it is held.
 pub(crate) fn has(shared: &Shared, items: &[ItemId]) -> Result<Vec<bool>, ItemsError> {
-    shared.index().holds(items).map_err(index_error)
+    shared.index().holds(items).map_err(|error| shared.index_error(&error))
 }
 
 fn descriptions_of(shared: &Shared, item: ItemId, leases_max: usize) -> Result<Vec<Description>, ItemsError> {
     let read = retry_moved(shared, &item, |row| {
         let index = shared.index();
-        let leases = index.leases_of(&key_of_item(&item), ITEM_LEASES_MAX).map_err(io::Error::other)?;
+        let leases = index
+            .leases_of(&key_of_item(&item), ITEM_LEASES_MAX)
+            .map_err(|error| io::Error::other(shared.index_error(&error)))?;
         let mut descriptions: Vec<(LeaseRow, Description)> = Vec::new();
         for (lease, place) in leases {
             let same = descriptions.last_mut().filter(|(first, _)| first.subject == lease.subject);
@@ -242,7 +227,7 @@ fn retry_moved<T>(
 ) -> Result<Option<T>, ItemsError> {
     let mut moves = 0;
     loop {
-        let Some(row) = shared.index().item(item).map_err(index_error)? else {
+        let Some(row) = shared.index().item(item).map_err(|error| shared.index_error(&error))? else {
             return Ok(None);
         };
         match read(&row) {
@@ -252,9 +237,4 @@ fn retry_moved<T>(
             Err(error) => return Err(disk_error("read", &error)),
         }
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
-pub(crate) fn index_error(error: redb::Error) -> ItemsError {
-    disk_error("index", &error)
 }

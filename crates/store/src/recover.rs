@@ -21,7 +21,7 @@ use crate::index::{Commit, Index, SegmentUsage, commit};
 use crate::recover::survey::{SegmentFile, Survey};
 use crate::segment::{FRAME_SIZE, Found, Frame, Kind, Place, Record, SEGMENT_HEADER_SIZE, Scan, StoreKey};
 use crate::settings::StoreSettings;
-use crate::shared::{Fill, Shared, end_of};
+use crate::shared::{Fill, Mended, Shared, end_of};
 use crate::write::{Active, GroupError, Resume};
 
 const INDEX_NAME: &str = "index";
@@ -51,9 +51,6 @@ pub enum OpenError {
         /// Its version.
         version: u32,
     },
-    /// No segment file has a header that can be read, so that none of their records can be told from other bytes.
-    #[error("{} and every other segment file have a damaged header", .0.display())]
-    Unreadable(PathBuf),
     /// The index can't be written.
     #[error("index: {0}")]
     Index(#[from] redb::Error),
@@ -93,17 +90,22 @@ pub(crate) fn recover(
     disk.create_directory(directory).map_err(|source| disk_error("create", directory, source))?;
     let lock = lock(&*disk, directory)?;
     let mut survey = Survey::take(&*disk, directory)?;
-    let key = survey.settle_key(&*disk, directory, entropy)?;
     let mut recovery = Recovery::default();
+    let mut mended = Mended::default();
     let path = directory.join(INDEX_NAME);
-    let index = match open_index(&*disk, &path, &settings)? {
-        Some(index) if survey.agrees_with(&index)? => index,
+    let found = open_index(&*disk, &path, &settings)?;
+    let key = survey.settle_key(&*disk, directory, found.as_ref(), entropy)?;
+    mended.header_count = survey.mend_headers(key, found.as_ref())?;
+    mended.aside_count = survey.aside_count;
+    let index = match found {
+        Some(index) if survey.agrees_with(&index, &key)? => index,
         other => {
+            recovery.index_rebuilt = other.is_some() || !survey.files.is_empty();
             drop(other);
-            recovery.index_rebuilt = !survey.files.is_empty();
-            renew_index(&*disk, directory, &path, &settings)?
+            renew_index(&*disk, directory, &path, &settings, &key)?
         }
     };
+    mended.index_count = u64::from(recovery.index_rebuilt);
     if let Some((segment, last)) = survey.files.last_key_value() {
         // A process that was killed leaves writes that are not synced yet: what is read back must be on the disk first.
         let synced = last.file.sync_data().and_then(|()| disk.sync_directory(directory));
@@ -122,7 +124,7 @@ pub(crate) fn recover(
         tracing::info!(?recovery, directory = %directory.display(), "store recovered");
     }
     let fill = Fill { item_count: index.item_count()?, ..Fill::default() };
-    let shared = Shared::new(disk, directory.to_owned(), settings, key, index, lock);
+    let shared = Shared::new(disk, directory.to_owned(), settings, key, index, lock, mended);
     shared.set_fill(fill);
     shared.owners.set(shared.index().kept_by_owner()?);
     Ok(Recovered { shared, resume, recovery })
@@ -150,6 +152,7 @@ fn renew_index(
     directory: &Path,
     path: &Path,
     settings: &StoreSettings,
+    key: &StoreKey,
 ) -> Result<Index, OpenError> {
     match disk.remove(path) {
         Err(source) if source.kind() != ErrorKind::NotFound => {
@@ -157,7 +160,7 @@ fn renew_index(
         }
         _ => {}
     }
-    let index = Index::create(disk, path, settings.index_cache_size)?;
+    let index = Index::create(disk, path, settings.index_cache_size, key)?;
     disk.sync_directory(directory).map_err(|source| disk_error("sync", directory, source))?;
     Ok(index)
 }
@@ -178,13 +181,21 @@ fn try_reopen_index(shared: &Shared, end: Place) -> Result<(), OpenError> {
     let mut survey = Survey::take(disk, &shared.directory)?;
     survey.end_at(end);
     let path = shared.directory.join(INDEX_NAME);
-    let index = match open_index(disk, &path, &shared.settings)? {
-        Some(index) if survey.agrees_with(&index)? => index,
+    let found = open_index(disk, &path, &shared.settings)?;
+    let mut mended = Mended {
+        header_count: survey.mend_headers(shared.key, found.as_ref())?,
+        aside_count: survey.aside_count,
+        ..Mended::default()
+    };
+    let index = match found {
+        Some(index) if survey.agrees_with(&index, &shared.key)? => index,
         other => {
             drop(other);
-            renew_index(disk, &shared.directory, &path, &shared.settings)?
+            mended.index_count = 1;
+            renew_index(disk, &shared.directory, &path, &shared.settings, &shared.key)?
         }
     };
+    shared.note_mended(mended);
     note_segments(&index, &survey)?;
     let mut replay =
         Replay { key: shared.key, files: &survey.files, recovery: Recovery::default(), check_last: false };
@@ -321,7 +332,7 @@ impl Replay<'_> {
 /// Makes a record void where it lies. The caller syncs the file.
 ///
 /// A frame lies within one sector, so that a power cut leaves the old frame or the new one.
-pub(crate) fn make_void(file: &dyn DiskFile, key: &StoreKey, place: Place) -> io::Result<()> {
+fn make_void(file: &dyn DiskFile, key: &StoreKey, place: Place) -> io::Result<()> {
     let mut bytes = [0; FRAME_SIZE];
     file.read_exact_at(&mut bytes, place.offset)?;
     let Some(frame) = Frame::decode(&bytes, key, place) else { return Ok(()) };

@@ -7,9 +7,9 @@ use datamesh_core::limits::ITEM_LEASES_MAX;
 use datamesh_engine::world::ItemsError;
 
 use crate::index::ItemRow;
-use crate::index::rows::{item_of_key, key_of_item};
-use crate::read::{index_error, keeping_at};
-use crate::segment::{Kind, read_record};
+use crate::index::rows::{PutKey, item_of_key, key_of_item};
+use crate::read::keeping_at;
+use crate::segment::{Kind, Place, Record, read_record};
 use crate::shared::Shared;
 
 /// What a look at some items found.
@@ -34,20 +34,28 @@ pub(crate) fn scrub(
     count_max: usize,
 ) -> Result<Scrubbed, ItemsError> {
     let after = after.as_ref().map(key_of_item);
-    let items = shared.index().items_after(after.as_ref(), count_max).map_err(index_error)?;
+    let items =
+        shared.index().items_after(after.as_ref(), count_max).map_err(|error| shared.index_error(&error))?;
     let mut scrubbed = Scrubbed::default();
     for (key, _) in items {
         let item = item_of_key(&key);
         scrubbed.last = Some(item);
         // Looked up again: it may have been moved or released meanwhile.
-        let Some(row) = shared.index().item(&item).map_err(index_error)? else { continue };
+        let Some(row) = shared.index().item(&item).map_err(|error| shared.index_error(&error))? else {
+            continue;
+        };
         scrubbed.item_count += 1;
         scrubbed.size += u64::from(row.payload_size);
         match is_rotten(shared, &item, &row) {
             Ok(false) => {}
             Ok(true) => scrubbed.rotten.push(item),
-            // Its segment was compacted away under the reader.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // Its segment was compacted away under the reader, or the file is gone: then the writer finds so too.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let again = shared.index().item(&item).map_err(|error| shared.index_error(&error))?;
+                if again == Some(row) {
+                    scrubbed.rotten.push(item);
+                }
+            }
             Err(error) => {
                 tracing::error!(%item, segment = row.place.segment, offset = row.place.offset, %error, "item can't be read");
                 scrubbed.unreadable.push(item);
@@ -59,6 +67,9 @@ pub(crate) fn scrub(
 
 /// Whether anything of an item is not what was written: its bytes, its record, or one of its leases. A file that is too short is
 /// rotten too; what the disk refuses to read is an error.
+///
+/// # Errors
+/// `NotFound` too: whoever knows that no segment is being removed takes that for rot.
 pub(crate) fn is_rotten(shared: &Shared, item: &ItemId, row: &ItemRow) -> io::Result<bool> {
     match is_sound(shared, item, row) {
         Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => Ok(true),
@@ -76,9 +87,31 @@ fn is_sound(shared: &Shared, item: &ItemId, row: &ItemRow) -> io::Result<bool> {
     if !matches!(record, Some((frame, Some(_))) if frame.kind == Kind::Item) {
         return Ok(false);
     }
-    let leases = shared.index().leases_of(&key_of_item(item), ITEM_LEASES_MAX).map_err(io::Error::other)?;
+    let leases = shared
+        .index()
+        .leases_of(&key_of_item(item), ITEM_LEASES_MAX)
+        .map_err(|error| io::Error::other(shared.index_error(&error)))?;
     for (_, place) in leases {
         keeping_at(shared, place)?;
     }
     Ok(true)
+}
+
+/// Looks at the records of releases behind another one, at most so many. Says which was the last, and which are rotten.
+pub(crate) fn scrub_releases(
+    shared: &Shared,
+    after: Option<&PutKey>,
+    count_max: usize,
+) -> Result<(Option<PutKey>, Vec<PutKey>), ItemsError> {
+    let releases =
+        shared.index().releases_after(after, count_max).map_err(|error| shared.index_error(&error))?;
+    let last = releases.last().map(|(put, _)| *put);
+    let rotten = releases.into_iter().filter(|(_, place)| !is_release_at(shared, *place)).map(|(put, _)| put);
+    Ok((last, rotten.collect()))
+}
+
+/// Whether there is a release at a place, as far as the disk gives it.
+pub(crate) fn is_release_at(shared: &Shared, place: Place) -> bool {
+    let read = shared.file(place.segment).and_then(|file| read_record(&*file, &shared.key, place));
+    matches!(read, Ok(Some((_, Some(Record::Release(_))))))
 }

@@ -6,7 +6,7 @@
 //! - **Every frame is keyed.** Payloads are written by strangers. A frame's check is a keyed hash over its place, so no
 //!   payload can hold bytes that a scan would take for a record, and a record is one only where it was written.
 //! - **The order of records means nothing.** Compaction moves them. Leases are a set that only grows, releases are final,
-//!   and a lapse names the place up to which it counts, so any order of replay ends in the same index.
+//!   and a lapse and a discard name the place up to which they count, so any order of replay ends in the same index.
 //! - **A segment vouches for the one before it.** Its header says how much of its predecessor was synced, so what a
 //!   failed sync left behind that point is never believed.
 
@@ -36,9 +36,12 @@ pub(crate) const FRAME_SIZE: usize = 32;
 pub(crate) const PAYLOAD_SIZE_MAX: usize =
     if WIRE_PAYLOAD_SIZE_MAX > BLOCK_SIZE_MAX { WIRE_PAYLOAD_SIZE_MAX } else { BLOCK_SIZE_MAX };
 
+/// Most items that one record discards.
+pub(crate) const DISCARD_ITEMS_MAX: usize = 1024;
+
 const HEADER_SIZE_MAX: usize = WIRE_HEADER_SIZE_MAX;
 const SEGMENT_MAGIC: &[u8; 8] = b"dm-segmt";
-const SEGMENT_VERSION: u32 = 2;
+const SEGMENT_VERSION: u32 = 3;
 const RECORD_MAGIC: &[u8; 4] = b"dmrc";
 const CHECK_SIZE: usize = 8;
 const NAME_PREFIX: &str = "segment-";
@@ -134,8 +137,10 @@ pub(crate) enum Kind {
     Release = 3,
     /// Leases that have expired.
     Lapse = 4,
-    /// A record that was found torn or rotten, and is none any more.
+    /// A record that was found torn, and is none any more.
     Void = 5,
+    /// Items that are held no more.
+    Discard = 6,
 }
 
 /// A record's fixed beginning.
@@ -218,11 +223,12 @@ impl Kind {
             Self::Release => 3,
             Self::Lapse => 4,
             Self::Void => 5,
+            Self::Discard => 6,
         }
     }
 
     fn of_number(number: u8) -> Option<Self> {
-        [Self::Item, Self::Lease, Self::Release, Self::Lapse, Self::Void]
+        [Self::Item, Self::Lease, Self::Release, Self::Lapse, Self::Void, Self::Discard]
             .into_iter()
             .find(|kind| kind.number() == number)
     }
@@ -249,6 +255,13 @@ pub(crate) struct Lapse {
     pub(crate) before: Place,
 }
 
+/// What records before a place say of items counts for nothing any more: others hold them, or they have rotted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Discard {
+    pub(crate) items: Vec<ItemId>,
+    pub(crate) before: Place,
+}
+
 /// What a record says, short of an item's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Record {
@@ -256,6 +269,7 @@ pub(crate) enum Record {
     Lease(Keeping),
     Release(Signed<Release>),
     Lapse(Lapse),
+    Discard(Discard),
 }
 
 impl Record {
@@ -266,6 +280,7 @@ impl Record {
             Kind::Lease => decode(header).ok().map(Self::Lease),
             Kind::Release => decode(header).ok().map(Self::Release),
             Kind::Lapse => decode(header).ok().map(Self::Lapse),
+            Kind::Discard => decode(header).ok().map(Self::Discard),
             Kind::Void => None,
         }
     }
@@ -276,6 +291,7 @@ impl Record {
             Self::Lease(_) => Kind::Lease,
             Self::Release(_) => Kind::Release,
             Self::Lapse(_) => Kind::Lapse,
+            Self::Discard(_) => Kind::Discard,
         }
     }
 
@@ -284,6 +300,7 @@ impl Record {
             Self::Item(keeping) | Self::Lease(keeping) => encode(keeping),
             Self::Release(release) => encode(release),
             Self::Lapse(lapse) => encode(lapse),
+            Self::Discard(discard) => encode(discard),
         }
     }
 }
@@ -353,7 +370,7 @@ fn part<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use datamesh_core::id::{BlockId, OwnerId};
+    use datamesh_core::id::{BlockId, ItemId, OwnerId};
     use datamesh_core::lease::{Lease, LeaseTag};
     use datamesh_core::sign::Signed;
     use datamesh_core::time::Epoch;
@@ -361,8 +378,8 @@ mod tests {
     use ed25519_dalek::SigningKey;
 
     use super::{
-        Draft, FRAME_SIZE, Frame, Keeping, Lapse, Place, Record, SegmentHeader, StoreKey, name_of_segment,
-        segment_of_name,
+        DISCARD_ITEMS_MAX, Discard, Draft, FRAME_SIZE, Frame, HEADER_SIZE_MAX, Keeping, Lapse, Place, Record,
+        SegmentHeader, StoreKey, name_of_segment, segment_of_name,
     };
 
     const KEY: StoreKey = StoreKey([7; 32]);
@@ -395,13 +412,13 @@ mod tests {
         let header = SegmentHeader { segment: 3, previous: Place { segment: 2, offset: 4096 }, key: KEY };
         let expected = concat!(
             "646d2d7365676d74",
-            "02000000",
+            "03000000",
             "00000000",
             "0300000000000000",
             "0200000000000000",
             "0010000000000000",
             "0707070707070707070707070707070707070707070707070707070707070707",
-            "c8b2b271875b6232",
+            "cfd2bf9277a8331d",
             "00000000000000000000000000000000",
         );
         assert_eq!(hex(&header.encode()), expected);
@@ -429,6 +446,21 @@ mod tests {
             blake3::hash(&record).to_hex().as_str(),
             "6c1a5b6889cd0af869093e8f38dc4bfd69d6b9cb847c2b29e101378e809e9f01"
         );
+    }
+
+    #[test]
+    fn a_discard_does_not_drift_and_fits_a_header_however_many_items_it_has() {
+        let discard = |count: usize| {
+            let items = vec![ItemId::Block(BlockId::of(b"bytes")); count];
+            Draft::new(&KEY, PLACE, &Record::Discard(Discard { items, before: PLACE }), Bytes::new())
+        };
+        let record = discard(2).parts().concat();
+        assert_eq!(record[4], 6);
+        assert_eq!(
+            blake3::hash(&record).to_hex().as_str(),
+            "fb8743c11caacada109be39e17c733b8de522f41b2435d3cfdeea430e840c5ab"
+        );
+        assert!(discard(DISCARD_ITEMS_MAX).frame.header_len() < HEADER_SIZE_MAX / 4);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use datamesh_engine::world::ItemsError;
@@ -29,8 +31,38 @@ pub(crate) struct Shared {
     fill: Mutex<Fill>,
     pub(crate) owners: Owners,
     pub(crate) groups: Groups,
+    /// Whether the index has failed a reader: it must be opened again.
+    doubted: AtomicBool,
+    mended: Mutex<Mended>,
     /// Held until the last thread of the store has ended.
     _lock: Box<dyn Any + Send + Sync>,
+}
+
+/// What was damaged and is whole again, or out of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mended {
+    /// Indexes that were damaged, or did not agree with the segments, and were made anew.
+    pub index_count: u64,
+    /// Headers of segments that were written anew.
+    pub header_count: u64,
+    /// Releases that were written anew.
+    pub release_count: u64,
+    /// Segments that can't be read at all, and lie beside the others under another name. Their items are missed and made again.
+    pub aside_count: u64,
+    /// Items that were rotten and are held no more, whoever noticed.
+    pub rotten_count: u64,
+}
+
+impl Mended {
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            index_count: self.index_count + other.index_count,
+            header_count: self.header_count + other.header_count,
+            release_count: self.release_count + other.release_count,
+            aside_count: self.aside_count + other.aside_count,
+            rotten_count: self.rotten_count + other.rotten_count,
+        }
+    }
 }
 
 /// How full the store is.
@@ -51,6 +83,7 @@ impl Shared {
         key: StoreKey,
         index: Index,
         lock: Box<dyn Any + Send + Sync>,
+        mended: Mended,
     ) -> Self {
         Self {
             disk,
@@ -62,6 +95,8 @@ impl Shared {
             fill: Mutex::default(),
             owners: Owners::default(),
             groups: Groups::default(),
+            doubted: AtomicBool::new(false),
+            mended: Mutex::new(mended),
             _lock: lock,
         }
     }
@@ -71,8 +106,40 @@ impl Shared {
     }
 
     pub(crate) fn set_index(&self, index: Index) {
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+        let old = std::mem::replace(
+            &mut *self.index.write().unwrap_or_else(PoisonError::into_inner),
+            Arc::new(index),
+        );
+        self.doubted.store(false, Ordering::Release);
         self.groups.clear();
+        // The old one may be in any state.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+    }
+
+    /// Says of an error of the index what it was about, and has the index looked at.
+    pub(crate) fn index_error(&self, error: &redb::Error) -> ItemsError {
+        self.doubted.store(true, Ordering::Release);
+        disk_error("index", error)
+    }
+
+    /// The same where the index has failed without an error.
+    pub(crate) fn index_broke(&self) -> ItemsError {
+        self.doubted.store(true, Ordering::Release);
+        ItemsError::Disk("index: it is damaged, and is made anew".to_owned())
+    }
+
+    pub(crate) fn is_index_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Acquire)
+    }
+
+    /// What was damaged and is whole again since the store was opened, that included.
+    pub(crate) fn mended(&self) -> Mended {
+        *self.mended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn note_mended(&self, more: Mended) {
+        let mut mended = self.mended.lock().unwrap_or_else(PoisonError::into_inner);
+        *mended = mended.plus(more);
     }
 
     pub(crate) fn fill(&self) -> Fill {

@@ -1,5 +1,6 @@
 //! The store: a node's own items on its own disk.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -21,14 +22,16 @@ use crate::compact::Collected;
 use crate::disk::Disk;
 use crate::read::{self, Readers};
 use crate::recover::{OpenError, Recovered, Recovery, recover};
-use crate::scrub::{Scrubbed, scrub};
+use crate::scrub::{Scrubbed, scrub, scrub_releases};
 use crate::settings::StoreSettings;
-use crate::shared::Shared;
+use crate::shared::{Mended, Shared};
 use crate::verify::{Findings, verify_quick};
 use crate::write::{Command, Reply, Writer};
 
 /// Commands that may wait for the writer.
 const COMMANDS_MAX: usize = 1024;
+/// Releases that are looked at one after the other.
+const RELEASES_AT_ONCE: usize = 1024;
 /// The queue's unit, bytes: what a semaphore counts must fit 32 bits.
 const QUEUE_UNIT: usize = KIB;
 
@@ -105,7 +108,7 @@ impl Store {
     pub async fn collect(&self, now: Epoch) -> Result<Collected, ItemsError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Collect { now, reply }).await?;
-        answer.await.map_err(|_| ItemsError::Closed)?
+        answer.await.map_err(|_| self.unanswered())?
     }
 
     /// What is known of the items behind another one, in a fixed order: those of at most `item_count_max` items, one
@@ -121,8 +124,7 @@ impl Store {
         after: Option<ItemId>,
         item_count_max: usize,
     ) -> Result<Vec<Description>, ItemsError> {
-        let shared = self.inner.shared.clone();
-        self.readers().run(move || read::list(&shared, after, item_count_max)).await
+        self.read(move |shared| read::list(shared, after, item_count_max)).await
     }
 
     /// Reads items behind another one whole, in the order of the index, at most so many: bytes, records and leases. What is
@@ -134,12 +136,41 @@ impl Store {
     /// # Cancel safety
     /// What was found rotten until it is dropped may or may not be forgotten.
     pub async fn scrub(&self, after: Option<ItemId>, count_max: usize) -> Result<Scrubbed, ItemsError> {
-        let shared = self.inner.shared.clone();
-        let scrubbed = self.readers().run(move || scrub(&shared, after, count_max)).await?;
+        let scrubbed = self.read(move |shared| scrub(shared, after, count_max)).await?;
         for item in &scrubbed.rotten {
             self.send(Command::Condemn { item: *item }).await?;
         }
         Ok(scrubbed)
+    }
+
+    /// Looks at all that [`Store::scrub`] does not, once: the index, headers of segments and releases. What is damaged is made anew from
+    /// what says the same. Writes wait while the index is read.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the disk failed.
+    ///
+    /// # Cancel safety
+    /// What was begun is done though the future is dropped.
+    pub async fn scrub_rest(&self) -> Result<(), ItemsError> {
+        self.ask(|reply| Command::Check { reply: Some(reply) }).await?;
+        let mut after = None;
+        loop {
+            let (last, rotten) =
+                self.read(move |shared| scrub_releases(shared, after.as_ref(), RELEASES_AT_ONCE)).await?;
+            for put in rotten {
+                self.send(Command::MendRelease { put }).await?;
+            }
+            match last {
+                Some(last) => after = Some(last),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// What was damaged and is whole again since the store was opened, that included.
+    #[must_use]
+    pub fn mended(&self) -> Mended {
+        self.inner.shared.mended()
     }
 
     /// Compares the index with the segments' headers and sizes, without reading what is between.
@@ -150,8 +181,7 @@ impl Store {
     /// # Cancel safety
     /// Nothing is left behind when dropped.
     pub async fn verify_quick(&self) -> Result<Findings, ItemsError> {
-        let shared = self.inner.shared.clone();
-        self.readers().run(move || verify_quick(&shared)).await
+        self.read(verify_quick).await
     }
 
     /// A hash over everything in the index that the segments determine: equal before and after it is made anew.
@@ -162,8 +192,7 @@ impl Store {
     /// # Cancel safety
     /// Nothing is left behind when dropped.
     pub async fn index_digest(&self) -> Result<[u8; 32], ItemsError> {
-        let shared = self.inner.shared.clone();
-        self.readers().run(move || shared.index().digest().map_err(read::index_error)).await
+        self.read(move |shared| shared.index().digest().map_err(|error| shared.index_error(&error))).await
     }
 
     /// Makes the index durable as it is and ends the writer, so that the next start has nothing to replay. Everything
@@ -190,10 +219,33 @@ impl Store {
         self.handles().commands.send(command).await.map_err(|_| ItemsError::Closed)
     }
 
+    /// Runs a read. Where the index fails it, the writer opens the index again.
+    async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Shared) -> Result<T, ItemsError> + Send + 'static,
+    ) -> Result<T, ItemsError> {
+        let shared = self.inner.shared.clone();
+        // redb asserts more of its files than it checks, so that a rotten page may end a read in any way.
+        let caught = move || {
+            catch_unwind(AssertUnwindSafe(|| job(&shared))).unwrap_or_else(|_| Err(shared.index_broke()))
+        };
+        let read = self.readers().run(caught).await;
+        if self.inner.shared.is_index_doubted() {
+            // Where the writer is busy, it looks before its next group.
+            let _ = self.handles().commands.try_send(Command::Check { reply: None });
+        }
+        read
+    }
+
+    /// Why the writer gave no answer.
+    fn unanswered(&self) -> ItemsError {
+        if self.handles().commands.is_closed() { ItemsError::Closed } else { self.inner.shared.index_broke() }
+    }
+
     async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<u64, ItemsError> {
         let (reply, answer) = oneshot::channel();
         self.send(command(reply)).await?;
-        answer.await.map_err(|_| ItemsError::Closed)?
+        answer.await.map_err(|_| self.unanswered())?
     }
 
     async fn store_item(
@@ -208,7 +260,7 @@ impl Store {
             self.inner.queue.clone().acquire_many_owned(units).await.map_err(|_| ItemsError::Closed)?;
         let (reply, stored) = oneshot::channel();
         self.send(Command::Store { item, lease, bytes, permit, reply }).await?;
-        stored.await.map_err(|_| ItemsError::Closed)?
+        stored.await.map_err(|_| self.unanswered())?
     }
 
     async fn fetch_item(
@@ -217,13 +269,11 @@ impl Store {
         offset: u32,
         size: Option<u32>,
     ) -> Result<Option<Bytes>, ItemsError> {
-        let shared = self.inner.shared.clone();
-        self.readers().run(move || read::fetch(&shared, item, offset, size)).await
+        self.read(move |shared| read::fetch(shared, item, offset, size)).await
     }
 
     async fn fetch_checked_item(&self, item: ItemId) -> Result<Option<Bytes>, ItemsError> {
-        let shared = self.inner.shared.clone();
-        let fetched = self.readers().run(move || read::fetch_checked(&shared, item)).await;
+        let fetched = self.read(move |shared| read::fetch_checked(shared, item)).await;
         if let Err(ItemsError::Rotten(_)) = fetched {
             // Looked at again by the writer, who forgets it. If the writer is busy, the next reader says it again.
             let _ = self.handles().commands.try_send(Command::Condemn { item });
@@ -256,18 +306,15 @@ impl Items for Store {
     }
 
     fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>> {
-        let shared = self.inner.shared.clone();
-        self.readers().run(move || read::has(&shared, &items)).boxed()
+        self.read(move |shared| read::has(shared, &items)).boxed()
     }
 
     fn describe(&self, part: PartId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
-        let shared = self.inner.shared.clone();
-        self.readers().run(move || read::describe(&shared, &part)).boxed()
+        self.read(move |shared| read::describe(shared, &part)).boxed()
     }
 
     fn summarise(&self, groups: Vec<PlacementGroup>) -> BoxFuture<'_, Result<Vec<Summary>, ItemsError>> {
-        let shared = self.inner.shared.clone();
-        self.readers().run(move || read::summarise(&shared, &groups)).boxed()
+        self.read(move |shared| read::summarise(shared, &groups)).boxed()
     }
 
     fn parts(
@@ -276,13 +323,11 @@ impl Items for Store {
         after: Option<PartId>,
         count_max: usize,
     ) -> BoxFuture<'_, Result<Vec<Part>, ItemsError>> {
-        let shared = self.inner.shared.clone();
-        self.readers().run(move || read::parts(&shared, group, after.as_ref(), count_max)).boxed()
+        self.read(move |shared| read::parts(shared, group, after.as_ref(), count_max)).boxed()
     }
 
     fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>> {
-        let shared = self.inner.shared.clone();
-        self.readers().run(move || read::releases(&shared, &puts)).boxed()
+        self.read(move |shared| read::releases(shared, &puts)).boxed()
     }
 
     fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>> {

@@ -5,7 +5,6 @@ use std::io;
 use datamesh_engine::world::ItemsError;
 
 use crate::index::SegmentUsage;
-use crate::read::index_error;
 use crate::segment::{SEGMENT_HEADER_SIZE, SegmentHeader, name_of_segment};
 use crate::shared::Shared;
 
@@ -25,9 +24,11 @@ pub struct Findings {
 /// Compares the index with the segments' headers and sizes.
 pub(crate) fn verify_quick(shared: &Shared) -> Result<Findings, ItemsError> {
     let index = shared.index();
-    let mut findings =
-        Findings { item_count: index.item_count().map_err(index_error)?, ..Findings::default() };
-    for (segment, usage) in index.segments().map_err(index_error)? {
+    let mut findings = Findings {
+        item_count: index.item_count().map_err(|error| shared.index_error(&error))?,
+        ..Findings::default()
+    };
+    for (segment, usage) in index.segments().map_err(|error| shared.index_error(&error))? {
         findings.segment_count += 1;
         findings.size += usage.size;
         let problem = match problem_of(shared, segment, usage) {

@@ -9,6 +9,7 @@ mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::compact::{Collected, Compaction, Step};
 use crate::disk::DiskFile;
+use crate::index::rows::PutKey;
 use crate::index::tables::{Changed, Tables};
 use crate::index::{Commit, SegmentUsage, commit};
 use crate::recover::reopen_index;
@@ -39,6 +41,9 @@ pub(crate) use crate::write::plan::Plan;
 const GROUP_SIZE: usize = 16 << 20;
 /// Most commands of one group.
 const GROUP_COMMANDS_MAX: usize = 1024;
+
+/// Free bytes from which on an index that is in memory is written to the disk again.
+const INDEX_ROOM: u64 = 16 << 20;
 
 /// How long a group of large items waits for more. At 10 ms a put into six nodes on two processors takes a sixth less processor
 /// time than without; longer gains no more.
@@ -76,6 +81,10 @@ pub(crate) enum Command {
     Discard { parts: Vec<PartId>, reply: Reply },
     /// End expired leases and give their space back.
     Collect { now: Epoch, reply: oneshot::Sender<Result<Collected, ItemsError>> },
+    /// Write a release again that a reader found rotten, if it is.
+    MendRelease { put: PutKey },
+    /// Open the index again, and make it anew if it is damaged. Says whether it was (1) or not (0).
+    Check { reply: Option<Reply> },
     /// Make a checkpoint and end.
     Close { reply: Reply },
 }
@@ -142,6 +151,8 @@ pub(crate) struct Resume {
     pub(crate) active: Option<Active>,
     /// The last segment before the active one, and how much of it was synced.
     pub(crate) sealed: Place,
+    /// The greatest number that a segment had which is out of the way now.
+    pub(crate) last_number: u64,
     pub(crate) segments: BTreeMap<u64, SegmentUsage>,
 }
 
@@ -151,6 +162,8 @@ pub(crate) struct Writer {
     pub(crate) segments: BTreeMap<u64, SegmentUsage>,
     active: Option<Active>,
     sealed: Place,
+    /// The greatest number that a segment had which is out of the way now.
+    last_number: u64,
     /// The index lags behind the segments and refuses to be changed: it must be opened again.
     index_lags: bool,
     since_checkpoint: u64,
@@ -169,12 +182,13 @@ enum Turn {
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, resume: Resume) -> Self {
-        let Resume { active, sealed, segments } = resume;
+        let Resume { active, sealed, last_number, segments } = resume;
         Self {
             shared,
             segments,
             active,
             sealed,
+            last_number,
             index_lags: false,
             since_checkpoint: 0,
             compaction: None,
@@ -186,8 +200,15 @@ impl Writer {
     /// Works until the store is closed or dropped.
     pub(crate) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         while let Some(group) = self.next_group(&mut commands) {
-            if let Turn::End = self.take_turn(group) {
-                return;
+            // redb asserts more of its files than it checks. Whoever waits for an answer is told that there is none.
+            match catch_unwind(AssertUnwindSafe(|| self.take_turn(group))) {
+                Ok(Turn::End) => return,
+                Ok(Turn::Go) => {}
+                Err(_) => {
+                    tracing::error!("index is damaged beyond what its reader expects");
+                    self.index_lags = true;
+                    self.compaction = None;
+                }
             }
         }
         if let Err(error) = self.checkpoint() {
@@ -229,9 +250,9 @@ impl Writer {
             match command {
                 Command::Collect { now, reply } => self.begin_compaction(now, reply),
                 Command::Close { reply } => closing.push(reply),
-                // What is being copied is in two segments, and only one of the records would be made void.
-                Command::Discard { reply, .. } if self.compaction.is_some() => {
-                    let _ = reply.send(Ok(0));
+                Command::Check { reply } => {
+                    let outcome = self.check_index().map_err(|error| error.answer());
+                    reply.and_then(|reply| reply.send(outcome).err());
                 }
                 write => writes.push(write),
             }
@@ -375,8 +396,8 @@ impl Writer {
             self.seal();
         }
         if self.active.is_none() {
-            let segment =
-                self.sealed.segment.max(self.segments.keys().last().copied().unwrap_or_default()) + 1;
+            let segment = self.sealed.segment.max(self.segments.keys().last().copied().unwrap_or_default());
+            let segment = segment.max(self.last_number) + 1;
             let active = create_segment(&self.shared, segment, self.sealed).map_err(GroupError::Segment)?;
             self.segments.insert(segment, SegmentUsage { size: active.size, live: 0 });
             self.active = Some(active);
@@ -386,13 +407,35 @@ impl Writer {
 
     /// Opens the index again after it failed, and replays what it lacks.
     fn catch_index_up(&mut self) -> Result<(), GroupError> {
-        if self.index_lags {
+        // What it has in memory alone is written once the disk takes it again.
+        let may_be_written = self.shared.index().is_in_memory()
+            && self.shared.room_above_floor().is_ok_and(|room| room >= INDEX_ROOM);
+        if self.index_lags || self.shared.is_index_doubted() || may_be_written {
             let end = self.active.as_ref().map_or(self.sealed, |active| end_of(active.segment, active.size));
             reopen_index(&self.shared, end)?;
             self.segments = self.shared.index().segments()?.into_iter().collect();
             self.index_lags = false;
+            self.stuck.clear();
+            // What is appended to a file that has been removed or cut would be lost with it.
+            let whole = |active: &Active| {
+                self.segments.get(&active.segment).is_some_and(|usage| usage.size >= active.size)
+            };
+            if !self.active.as_ref().is_none_or(whole) {
+                self.seal();
+            }
         }
         Ok(())
+    }
+
+    /// Opens the index again, and says whether it was damaged (1) or not (0).
+    fn check_index(&mut self) -> Result<u64, GroupError> {
+        if !self.shared.is_index_doubted() {
+            self.checkpoint()?;
+        }
+        let before = self.shared.mended().index_count;
+        self.index_lags = true;
+        self.catch_index_up()?;
+        Ok(self.shared.mended().index_count - before)
     }
 
     /// Makes the index durable as it is.
@@ -542,6 +585,10 @@ fn answer(command: Command, outcome: Outcome, stored: &Group) {
         Command::Lease { reply, .. } | Command::Release { reply, .. } | Command::Discard { reply, .. } => {
             let _ = reply.send(outcome);
         }
-        Command::Condemn { .. } | Command::Collect { .. } | Command::Close { .. } => {}
+        Command::Condemn { .. }
+        | Command::MendRelease { .. }
+        | Command::Collect { .. }
+        | Command::Check { .. }
+        | Command::Close { .. } => {}
     }
 }

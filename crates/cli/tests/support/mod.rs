@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub(crate) mod disks;
+pub(crate) mod objects;
+
 /// How long anything here may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -34,6 +37,20 @@ pub(crate) fn datamesh(home: &Path) -> Command {
         .env_remove("DATAMESH_TEST_SCALE")
         .stdin(Stdio::null());
     command
+}
+
+/// A command that another program becomes.
+pub(crate) fn wrapped(wrapper: &[String], command: Command) -> Command {
+    let Some((program, arguments)) = wrapper.split_first() else { return command };
+    let mut by = Command::new(program);
+    by.args(arguments).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => by.env(name, value),
+            None => by.env_remove(name),
+        };
+    }
+    by
 }
 
 /// Runs a client command to its end.
@@ -118,14 +135,26 @@ pub(crate) struct Node {
     pub(crate) address: String,
     /// The process; `None` once killed.
     pub(crate) child: Option<Child>,
+    /// What it is started by, if not directly: a program that becomes the node, and its arguments.
+    pub(crate) wrapper: Vec<String>,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
 }
 
 impl Node {
     fn start(home: PathBuf, arguments: Vec<String>, variables: Vec<(String, String)>) -> Self {
-        let (peer_id, address) = (String::new(), String::new());
-        let mut node = Self { home, peer_id, address, child: None, arguments, variables };
+        Self::start_by(home, Vec::new(), arguments, variables)
+    }
+
+    /// Starts a node by another program.
+    pub(crate) fn start_by(
+        home: PathBuf,
+        wrapper: Vec<String>,
+        arguments: Vec<String>,
+        variables: Vec<(String, String)>,
+    ) -> Self {
+        let (peer_id, address) = Default::default();
+        let mut node = Self { home, peer_id, address, child: None, wrapper, arguments, variables };
         node.restart();
         node
     }
@@ -139,7 +168,7 @@ impl Node {
             .append(true)
             .open(self.home.with_extension("log"))
             .expect("a log can be opened");
-        let mut command = datamesh(&self.home);
+        let mut command = wrapped(&self.wrapper, datamesh(&self.home));
         command
             .arg("--json")
             .args(&self.arguments)

@@ -51,6 +51,11 @@ impl Book {
         true
     }
 
+    /// Forgets a node.
+    pub(crate) fn forget(&mut self, node: &NodeId) {
+        self.records.remove(node);
+    }
+
     /// Whether there is room for one more, if need be after forgetting a node that has left.
     fn make_room(&mut self) -> bool {
         if self.records.len() < TOPOLOGY_NODES_MAX {

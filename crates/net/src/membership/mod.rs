@@ -87,7 +87,8 @@ impl Membership {
         let own = own.map(|(identity, offer)| Own { identity, offer, standing: Mutex::new(standing) });
         let mut book = Book::default();
         let now = now_ms();
-        for record in saved.into_iter().filter(|record| sound(record).is_ok()) {
+        // What was signed while the clock was wrong, nobody else has taken either.
+        for record in saved.into_iter().filter(|record| sound(record).is_ok() && !is_ahead(record, now)) {
             book.admit(record, now);
         }
         let topology = watch::Sender::new(Arc::new(topology_of(&book)));
@@ -161,7 +162,7 @@ impl Membership {
         for record in records {
             let novelty = self.book().novelty(&record);
             // Not a violation: one of the two clocks is wrong, and it may be ours.
-            let ahead = record.unverified().sequence > now.saturating_add(NODE_RECORD_AHEAD_MS_MAX);
+            let ahead = is_ahead(&record, now);
             match (novelty, ahead) {
                 (Novelty::Known, _) => {}
                 (Novelty::Stale, _) | (Novelty::News, true) => learned.stale_count += 1,
@@ -263,8 +264,13 @@ impl Membership {
         change(&mut standing);
         let mut book = self.book();
         let node = own.identity.node();
-        let known = book.record(&node).map_or(0, |record| record.unverified().sequence);
         let now = now_ms();
+        if book.record(&node).is_some_and(|record| is_ahead(record, now)) {
+            // The clock was wrong until now. Others have refused that record, and would refuse any that is later still.
+            book.forget(&node);
+            self.topology.send_modify(|topology| Arc::make_mut(topology).forget(&node));
+        }
+        let known = book.record(&node).map_or(0, |record| record.unverified().sequence);
         let record = own.record(&standing, now.max(known.saturating_add(1)));
         let signed = Signed::sign(record, own.identity.signing_key());
         if book.admit(signed.clone(), now) {
@@ -297,6 +303,11 @@ impl Own {
 
 fn topology_of(book: &Book) -> Topology {
     Topology::new(book.records().map(|record| record.unverified().clone()))
+}
+
+/// Whether a record is from a time that this clock won't reach soon.
+fn is_ahead(record: &Signed<NodeRecord>, now_ms: u64) -> bool {
+    record.unverified().sequence > now_ms.saturating_add(NODE_RECORD_AHEAD_MS_MAX)
 }
 
 /// Whether a record is bounded and signed by its node.

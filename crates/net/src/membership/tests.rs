@@ -100,6 +100,35 @@ async fn the_own_record_is_newer_than_any_that_others_know() {
 }
 
 #[test]
+fn a_node_whose_clock_was_years_ahead_is_believed_again_once_it_is_right() {
+    let identity = Identity::generate().expect("entropy");
+    let offer = crate::settings::NodeOffer {
+        role: datamesh_core::topology::Role::Storage,
+        domain: datamesh_core::topology::FailureDomain::alone("a"),
+        capacity: 1,
+        grace: std::time::Duration::from_secs(14_400),
+        software: "test".into(),
+    };
+    let node = |saved: Vec<Signed<NodeRecord>>| {
+        let (news, _waiting) = mpsc::channel(1);
+        Membership::new(Some((identity.clone(), offer.clone())), saved, news, Arc::new(Tally::default()))
+    };
+    let mut years_ahead = node(vec![]).renew().expect("a node").unverified().clone();
+    years_ahead.sequence += 5 * 365 * 24 * 60 * 60 * 1000;
+    let years_ahead = Signed::sign(years_ahead, identity.signing_key());
+    let latest = now_ms() + NODE_RECORD_AHEAD_MS_MAX;
+
+    let restarted = node(vec![years_ahead.clone()]);
+    assert!(restarted.renew().expect("a node").unverified().sequence <= latest);
+
+    let corrected_meanwhile = node(vec![]);
+    assert!(corrected_meanwhile.book().admit(years_ahead, now_ms()));
+    let corrected_meanwhile = (corrected_meanwhile.renew().expect("a node"), corrected_meanwhile.topology());
+    assert!(corrected_meanwhile.0.unverified().sequence <= latest);
+    assert_eq!(corrected_meanwhile.1.record(&identity.node()), Some(corrected_meanwhile.0.unverified()));
+}
+
+#[test]
 fn loopback_is_told_only_where_there_is_nothing_else() {
     let parse = |text: &str| text.parse().expect("an address");
     let (near, far) = (parse("/ip4/127.0.0.1/tcp/1"), parse("/ip4/192.0.2.7/tcp/1"));

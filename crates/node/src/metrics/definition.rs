@@ -117,6 +117,16 @@ metrics! {
     STORE_CAPACITY_BYTES = Gauge "datamesh_store_capacity_bytes" [];
     /// 1 if it takes no more items because it is full, else 0.
     STORE_FULL = Gauge "datamesh_store_full" [];
+    /// Indexes that were damaged and made anew from the segments, the one that the node found when it started among them.
+    STORE_INDEXES_REBUILT = Counter "datamesh_store_indexes_rebuilt" [];
+    /// Headers of segments that were damaged and are written anew.
+    STORE_HEADERS_MENDED = Counter "datamesh_store_headers_mended" [];
+    /// Releases that were rotten and are written anew.
+    STORE_RELEASES_MENDED = Counter "datamesh_store_releases_mended" [];
+    /// Segments that can't be read at all and were given another name; what they held is missed and made again by the mesh.
+    STORE_SEGMENTS_SET_ASIDE = Counter "datamesh_store_segments_set_aside" [];
+    /// Items that were rotten and are held no more, whoever noticed: the scrub, a reader, or a collection.
+    STORE_ROTTEN = Counter "datamesh_store_rotten" [];
 
     /// Times that the node looked at all its placement groups.
     KEEP_ROUNDS = Counter "datamesh_keep_rounds" [];

@@ -25,9 +25,13 @@ pub(crate) fn apply(
         }
         Record::Release(release) => {
             let Release { owner, tag } = release.unverified();
-            tables.put_release(&key_of_put(owner, tag), record_row(place, frame), unleased)
+            tables.put_release(&key_of_put(owner, tag), release, record_row(place, frame), unleased)
         }
         Record::Lapse(lapse) => tables.put_lapse(lapse, record_row(place, frame), unleased),
+        Record::Discard(discard) => {
+            tables.put_discard(discard, record_row(place, frame))?;
+            Ok(Ended::default())
+        }
     }
 }
 

@@ -3,19 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use datamesh_core::encode::encode;
 use datamesh_core::id::PlacementGroup;
+use datamesh_core::lease::Release;
+use datamesh_core::limits::ITEM_LEASES_MAX;
+use datamesh_core::sign::Signed;
 use datamesh_core::summary::Part;
 use datamesh_core::time::Epoch;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::index::rows::{
-    ItemKey, LeaseKey, LeaseRow, OwnerKey, PartKey, PartTuple, PutKey, key_of_part, keys_from,
+    ItemKey, LeaseKey, LeaseRow, OwnerKey, PartKey, PartTuple, PutKey, key_of_item, key_of_part, keys_from,
 };
 use crate::index::{
-    APPLIED_OFFSET, APPLIED_SEGMENT, ENDS, ITEMS, IndexResult, ItemRow, LAPSES, LEASES, META, PARTS, PUTS,
-    RELEASES, RecordRow, SEGMENTS, SegmentUsage, UNSWEPT,
+    APPLIED_OFFSET, APPLIED_SEGMENT, DISCARDS, ENDS, ITEMS, IndexResult, ItemRow, LAPSES, LEASES, META,
+    PARTS, PUTS, RELEASES, RecordRow, SEGMENTS, SegmentUsage, UNSWEPT, release_of,
 };
-use crate::segment::{ALIGNMENT, Lapse, Place};
+use crate::segment::{ALIGNMENT, Discard, Lapse, Place};
 
 /// What becomes of an item whose last lease ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +44,9 @@ pub(crate) struct Tables<'a> {
     parts: Table<'a, &'static PartKey, PartTuple>,
     puts: Table<'a, &'static LeaseKey, ()>,
     ends: Table<'a, &'static LeaseKey, ()>,
-    releases: Table<'a, &'static PutKey, RecordTuple>,
+    releases: Table<'a, &'static PutKey, ReleaseTuple>,
     lapses: Table<'a, (u64, u64), (u64, RecordTuple)>,
+    discards: Table<'a, (u64, u64), RecordTuple>,
     segments: Table<'a, u64, (u64, u64)>,
     meta: Table<'a, &'static str, u64>,
     /// Segments whose usage has changed, as it is now; `None` where the segment is gone.
@@ -56,6 +61,8 @@ pub(crate) struct Tables<'a> {
 pub(crate) type ItemTuple = (u64, u64, u32, u32);
 /// [`RecordRow`] as redb keeps it.
 pub(crate) type RecordTuple = (u64, u64, u64);
+/// The same, and the release itself as it is signed: where its record has rotted, it is written again.
+pub(crate) type ReleaseTuple = (u64, u64, u64, &'static [u8]);
 
 impl<'a> Tables<'a> {
     pub(crate) fn open(transaction: &'a WriteTransaction) -> IndexResult<Self> {
@@ -67,6 +74,7 @@ impl<'a> Tables<'a> {
             ends: transaction.open_table(ENDS)?,
             releases: transaction.open_table(RELEASES)?,
             lapses: transaction.open_table(LAPSES)?,
+            discards: transaction.open_table(DISCARDS)?,
             segments: transaction.open_table(SEGMENTS)?,
             meta: transaction.open_table(META)?,
             usage: BTreeMap::new(),
@@ -193,23 +201,25 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Drops an item and every lease of it: its bytes are lost.
-    pub(crate) fn forget(&mut self, item: &ItemKey) -> IndexResult<()> {
-        while let Some((lease, _)) = self.leases_of(item, 1)?.pop() {
-            self.drop_lease(&lease)?;
-        }
-        self.drop_item(item)
-    }
-
     /// The record of a release.
     pub(crate) fn release(&self, put: &PutKey) -> IndexResult<Option<RecordRow>> {
-        Ok(self.releases.get(put)?.map(|row| RecordRow::from(row.value())))
+        let row = self.releases.get(put)?;
+        Ok(row.map(|row| {
+            let (segment, offset, size, _) = row.value();
+            RecordRow::from((segment, offset, size))
+        }))
+    }
+
+    /// A release itself; `None` where there is none, or its row has rotted.
+    pub(crate) fn signed_release(&self, put: &PutKey) -> IndexResult<Option<Signed<Release>>> {
+        Ok(self.releases.get(put)?.and_then(|row| release_of(row.value().3)))
     }
 
     /// Notes a release for good and ends its leases.
     pub(crate) fn put_release(
         &mut self,
         put: &PutKey,
+        release: &Signed<Release>,
         record: RecordRow,
         unleased: Unleased,
     ) -> IndexResult<Ended> {
@@ -220,7 +230,8 @@ impl<'a> Tables<'a> {
             self.add_live(old.place.segment, -old.weight())?;
         }
         self.add_live(record.place.segment, record.weight())?;
-        self.releases.insert(put, RecordTuple::from(record))?;
+        let Place { segment, offset } = record.place;
+        self.releases.insert(put, (segment, offset, record.size, &encode(release)[..]))?;
         let mut ended = Ended::default();
         while let Some(lease) = self.first_lease_of_put(put)? {
             self.end_lease(&lease, unleased, &mut ended)?;
@@ -312,15 +323,81 @@ impl<'a> Tables<'a> {
             })
             .collect();
         for (before, record) in rows? {
-            let mut older = self.segments.range(..=before.0)?;
-            let needed =
-                older.any(|row| row.is_ok_and(|(segment, _)| segment.value() != record.place.segment));
-            if !needed {
+            if !self.is_older_segment_left(before.0, record.place.segment)? {
                 self.lapses.remove(before)?;
                 self.add_live(record.place.segment, -record.weight())?;
             }
         }
         Ok(())
+    }
+
+    /// The record of the discard that counts up to a place.
+    pub(crate) fn discard(&self, before: Place) -> IndexResult<Option<RecordRow>> {
+        Ok(self.discards.get((before.segment, before.offset))?.map(|row| RecordRow::from(row.value())))
+    }
+
+    /// Drops items, with every lease of them, as far as records before the discard say of them.
+    pub(crate) fn put_discard(&mut self, discard: &Discard, record: RecordRow) -> IndexResult<()> {
+        self.note_discard(discard.before, record)?;
+        for item in &discard.items {
+            let key = key_of_item(item);
+            for (lease, place) in self.leases_of(&key, ITEM_LEASES_MAX)? {
+                if place < discard.before {
+                    self.drop_lease(&lease)?;
+                }
+            }
+            if self.item(&key)?.is_some_and(|row| row.place < discard.before) {
+                self.drop_item(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a discard where it is needed; of several places the last one counts.
+    fn note_discard(&mut self, before: Place, record: RecordRow) -> IndexResult<()> {
+        if self.discard(before)?.is_some_and(|old| old.place > record.place) {
+            return Ok(());
+        }
+        self.drop_discard(before)?;
+        if self.is_older_segment_left(before.segment, record.place.segment)? {
+            self.discards.insert((before.segment, before.offset), RecordTuple::from(record))?;
+            self.add_live(record.place.segment, record.weight())?;
+        }
+        Ok(())
+    }
+
+    fn drop_discard(&mut self, before: Place) -> IndexResult<()> {
+        let old = self.discards.remove((before.segment, before.offset))?;
+        let old = old.map(|row| RecordRow::from(row.value()));
+        old.map_or(Ok(()), |old| self.add_live(old.place.segment, -old.weight()))
+    }
+
+    /// Forgets discards that are needed no more, as lapses are. Those can only be the first ones: all others have two segments
+    /// before them at the least.
+    fn drop_idle_discards(&mut self) -> IndexResult<()> {
+        let second =
+            self.segments.iter()?.nth(1).transpose()?.map_or(u64::MAX, |(segment, _)| segment.value());
+        let rows: IndexResult<Vec<_>> = self
+            .discards
+            .range(..(second, 0))?
+            .map(|row| {
+                let (before, value) = row?;
+                let (segment, offset) = before.value();
+                Ok((Place { segment, offset }, RecordRow::from(value.value())))
+            })
+            .collect();
+        for (before, record) in rows? {
+            if !self.is_older_segment_left(before.segment, record.place.segment)? {
+                self.drop_discard(before)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a segment up to this one besides that of a record.
+    fn is_older_segment_left(&self, last: u64, own: u64) -> IndexResult<bool> {
+        let mut older = self.segments.range(..=last)?;
+        Ok(older.any(|row| row.is_ok_and(|(segment, _)| segment.value() != own)))
     }
 
     fn end_lease(&mut self, lease: &LeaseRow, unleased: Unleased, ended: &mut Ended) -> IndexResult<()> {
@@ -411,6 +488,9 @@ impl<'a> Tables<'a> {
         self.meta.insert(APPLIED_OFFSET, applied.offset)?;
         self.write_usage()?;
         self.drop_idle_lapses()?;
+        if self.usage.values().any(Option::is_none) {
+            self.drop_idle_discards()?;
+        }
         self.write_usage()?;
         let item_count = redb::ReadableTableMetadata::len(&self.items)?;
         Ok(Changed { segments: self.usage, groups: self.groups, owners: self.owners, item_count })

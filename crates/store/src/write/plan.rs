@@ -1,6 +1,7 @@
 //! What a group of commands comes to: the records to append and the index behind them, before anything is written.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 
 use bytes::Bytes;
 use datamesh_core::id::ItemId;
@@ -12,13 +13,12 @@ use datamesh_core::wire::StoredItem;
 use datamesh_engine::world::ItemsError;
 
 use crate::index::apply::apply;
-use crate::index::rows::{LeaseRow, key_of_item, key_of_put};
+use crate::index::rows::{LeaseRow, PutKey, key_of_item, key_of_put};
 use crate::index::tables::{Ended, Tables, Unleased};
 use crate::read::keeping_at;
-use crate::recover::make_void;
-use crate::scrub::is_rotten;
-use crate::segment::{Draft, Frame, Keeping, PAYLOAD_SIZE_MAX, Place, Record};
-use crate::shared::{Shared, disk_error};
+use crate::scrub::{is_release_at, is_rotten};
+use crate::segment::{DISCARD_ITEMS_MAX, Discard, Draft, Frame, Keeping, PAYLOAD_SIZE_MAX, Place, Record};
+use crate::shared::{Mended, Shared, disk_error};
 use crate::write::{Command, GroupError, Outcome, Room};
 
 /// A group that is being put together. The index is changed as it will be once the group is written; the change is
@@ -53,7 +53,8 @@ impl<'a> Plan<'a> {
             Command::Release { release, .. } => self.release(release),
             Command::Condemn { item } => self.condemn(item),
             Command::Discard { parts, .. } => self.discard(parts),
-            Command::Collect { .. } | Command::Close { .. } => Ok(Ok(0)),
+            Command::MendRelease { put } => self.mend_release(put),
+            Command::Collect { .. } | Command::Check { .. } | Command::Close { .. } => Ok(Ok(0)),
         }
     }
 
@@ -130,7 +131,24 @@ impl<'a> Plan<'a> {
         Ok(Ok(ended.lease_count))
     }
 
-    /// Forgets an item that really is rotten, and its record with it, so that it can be stored again.
+    /// Writes a release again whose record really is rotten.
+    fn mend_release(&mut self, put: &PutKey) -> Result<Outcome, GroupError> {
+        let Some(row) = self.tables.release(put)? else { return Ok(Ok(0)) };
+        if self.is_planned(row.place) || is_release_at(self.shared, row.place) {
+            return Ok(Ok(0));
+        }
+        let Some(release) = self.tables.signed_release(put)? else { return Ok(Ok(0)) };
+        tracing::error!(
+            segment = row.place.segment,
+            offset = row.place.offset,
+            "release was rotten, and is written again"
+        );
+        self.append(&Record::Release(release), Bytes::new())?;
+        self.shared.note_mended(Mended { release_count: 1, ..Mended::default() });
+        Ok(Ok(1))
+    }
+
+    /// Forgets an item that really is rotten, so that it can be stored again.
     fn condemn(&mut self, item: &ItemId) -> Result<Outcome, GroupError> {
         let key = key_of_item(item);
         let Some(row) = self.tables.item(&key)? else {
@@ -144,27 +162,20 @@ impl<'a> Plan<'a> {
         match is_rotten(self.shared, item, &row) {
             Ok(true) => {}
             Ok(false) => return Ok(Ok(1)),
+            // Only the writer removes segments, so that nobody else has moved it meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Ok(Err(disk_error("read", &error))),
         }
         tracing::error!(%item, segment = row.place.segment, offset = row.place.offset, "item is rotten");
-        let marked = self.shared.file(row.place.segment).and_then(|file| {
-            make_void(&*file, &self.shared.key, row.place)?;
-            file.sync_data()
-        });
-        // Nothing can be marked behind the end of a file, and nothing will be found there.
-        if let Err(error) = marked
-            && error.kind() != std::io::ErrorKind::UnexpectedEof
-        {
-            return Ok(Err(disk_error("mark as rotten", &error)));
-        }
-        self.tables.forget(&key)?;
+        self.forget(vec![*item])?;
+        self.shared.note_mended(Mended { rotten_count: 1, ..Mended::default() });
         Ok(Ok(0))
     }
 
-    /// Forgets items and their records with them. What is kept as something else too stays; and so does an item of this very
-    /// group, which is not written yet.
+    /// Forgets items. What is kept as something else too stays; and so does an item of this very group, which is
+    /// acknowledged together with this.
     fn discard(&mut self, parts: &[PartId]) -> Result<Outcome, GroupError> {
-        let mut discarded = BTreeMap::new();
+        let mut discarded = BTreeSet::new();
         for part in parts {
             let key = key_of_item(&part.item);
             let Some(row) = self.tables.item(&key)? else { continue };
@@ -173,29 +184,24 @@ impl<'a> Plan<'a> {
             if !leases.iter().all(as_this) {
                 continue;
             }
-            let places: Vec<Place> = leases.into_iter().map(|(_, place)| place).chain([row.place]).collect();
-            if places.iter().all(|place| !self.is_planned(*place)) {
-                discarded.insert(key, places);
+            let mut places = leases.into_iter().map(|(_, place)| place).chain([row.place]);
+            if places.all(|place| !self.is_planned(place)) {
+                discarded.insert(part.item);
             }
         }
-        if let Err(error) = self.make_all_void(discarded.values().flatten()) {
-            return Ok(Err(disk_error("mark as discarded", &error)));
-        }
-        for key in discarded.keys() {
-            self.tables.forget(key)?;
-        }
-        Ok(Ok(u64::try_from(discarded.len()).expect("a count fits 64 bits")))
+        let discarded: Vec<ItemId> = discarded.into_iter().collect();
+        let count = u64::try_from(discarded.len()).expect("a count fits 64 bits");
+        self.forget(discarded)?;
+        Ok(Ok(count))
     }
 
-    /// Makes records void and syncs each file once.
-    fn make_all_void<'p>(&self, places: impl Iterator<Item = &'p Place>) -> std::io::Result<()> {
-        let mut files = BTreeMap::new();
-        for place in places {
-            let file = self.shared.file(place.segment)?;
-            make_void(&*file, &self.shared.key, *place)?;
-            files.insert(place.segment, file);
+    /// Appends that what was written of items so far counts no more.
+    pub(crate) fn forget(&mut self, items: Vec<ItemId>) -> Result<(), GroupError> {
+        for items in items.chunks(DISCARD_ITEMS_MAX) {
+            let discard = Discard { items: items.to_vec(), before: self.end };
+            self.append(&Record::Discard(discard), Bytes::new())?;
         }
-        files.values().try_for_each(|file| file.sync_data())
+        Ok(())
     }
 
     fn is_planned(&self, place: Place) -> bool {
