@@ -27,7 +27,11 @@ const NEEDS: [Need; 7] = [
     Need { program: "xfs_io", package: "xfsprogs", why: "cuts the power of a file system" },
     Need { program: "mount", package: "mount", why: "mounts them" },
     Need { program: "strace", package: "strace", why: "lets syncs fail, or do nothing" },
-    Need { program: "faketime", package: "faketime", why: "sets a node's clock years off" },
+    Need {
+        program: "faketime",
+        package: "faketime",
+        why: "moves the clock of processes whose leases are to end, or sets it years off",
+    },
     Need { program: "ip", package: "iproute2", why: "cuts a mesh between network namespaces in two" },
 ];
 

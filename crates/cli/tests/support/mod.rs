@@ -153,7 +153,7 @@ impl Node {
         arguments: Vec<String>,
         variables: Vec<(String, String)>,
     ) -> Self {
-        let (peer_id, address) = Default::default();
+        let (peer_id, address) = (String::new(), String::new());
         let mut node = Self { home, peer_id, address, child: None, wrapper, arguments, variables };
         node.restart();
         node
