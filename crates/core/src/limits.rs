@@ -104,6 +104,12 @@ pub const WIRE_PARTS_MAX: usize = 512;
 pub const WIRE_PUTS_MAX: usize = 256;
 /// Most node records in one message.
 pub const WIRE_RECORDS_MAX: usize = 256;
+/// Most redundancies that one standing counts apart.
+pub const STANDING_COUNTS_MAX: usize = 12;
+/// Most silent first holders whose groups a node tells apart.
+pub const HEALTH_STAND_INS_MAX: usize = 6;
+/// Most alerts that a node has and tells.
+pub const HEALTH_ALERTS_MAX: usize = 64;
 /// The longest text that a node answers a question for its metrics with, bytes.
 pub const METRICS_SIZE_MAX: usize = 256 * KIB;
 /// Most addresses in a node record.

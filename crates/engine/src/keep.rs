@@ -9,11 +9,13 @@ mod compare;
 mod handover;
 mod mend;
 mod plan;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use datamesh_core::health::Standing;
 use datamesh_core::id::{NodeId, PlacementGroup};
 use datamesh_core::lease::Subject;
 use datamesh_core::summary::Summary;
@@ -63,6 +65,26 @@ pub struct Round {
     pub failures: BTreeMap<NodeId, Failure>,
 }
 
+/// How the groups that a node leads were found, before anything was done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Every other node seems to be absent: nothing is known.
+    CutOff,
+    /// All of them were looked at.
+    Groups {
+        /// The groups whose first holder the node is.
+        first: Standing,
+        /// Those that it led in the stead of a silent first holder, by that holder.
+        stand_ins: BTreeMap<NodeId, Standing>,
+    },
+}
+
+/// Whoever wants to know what is seen in each round, before repairs begin: they may take long.
+pub trait Watch: Send + Sync {
+    /// Takes note. It must not block.
+    fn seen(&self, seen: Seen);
+}
+
 /// Keeps one node's groups whole, round by round.
 pub struct Keeper {
     world: World,
@@ -75,7 +97,8 @@ pub struct Keeper {
     /// What other holders said when they were asked last, so that they need not say it again. Not what is empty.
     told: BTreeMap<NodeId, Told>,
     /// How things stood in groups that differ, when there was nothing to be done about it.
-    looked_at: BTreeMap<PlacementGroup, Look>,
+    looked_at: BTreeMap<PlacementGroup, (Look, Standing)>,
+    watch: Option<Arc<dyn Watch>>,
 }
 
 /// What a holder said of groups.
@@ -104,7 +127,14 @@ impl Keeper {
             short_since: BTreeMap::new(),
             told: BTreeMap::new(),
             looked_at: BTreeMap::new(),
+            watch: None,
         }
+    }
+
+    /// The same, which tells what it sees.
+    #[must_use]
+    pub fn watched_by(self, watch: Arc<dyn Watch>) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// The clock that its rounds go by.
@@ -125,16 +155,23 @@ impl Keeper {
         let settings = self.settings.transfer;
         let transfer = Transfer::start(self.world.clone(), settings, Arc::clone(&self.observer)).await;
         if transfer.topology().is_isolated() {
+            self.tell(Seen::CutOff);
             return Ok(Round::default());
         }
         let mut round = Round::default();
         let summaries = self.items.summarise(PlacementGroup::all().collect()).await?;
         // First what lies elsewhere than it belongs: that costs one move, and to make it again would cost k of them.
         self.hand_over(&transfer, &summaries, &mut round).await?;
-        let differing = self.compare(&transfer, summaries, &mut round).await;
-        self.mend(&transfer, differing, &mut round).await;
+        let (differing, tally) = self.compare(&transfer, summaries, &mut round).await;
+        self.mend(&transfer, differing, tally, &mut round).await;
         round.failures = transfer.failures();
         Ok(round)
+    }
+
+    fn tell(&self, seen: Seen) {
+        if let Some(watch) = &self.watch {
+            watch.seen(seen);
+        }
     }
 
     /// Whether something has been short for long enough, once it has been noted that it is.

@@ -19,6 +19,7 @@ pub mod repair;
 pub mod ring;
 pub mod rings;
 mod source;
+pub mod standing;
 pub mod survey;
 pub mod traffic;
 pub mod transfer;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use datamesh_core::encode::encode;
+use datamesh_core::health::Standing;
 use datamesh_core::id::{NodeId, PlacementGroup};
 use datamesh_core::limits::WIRE_GROUPS_MAX;
 use datamesh_core::scheme::Redundancy;
@@ -11,6 +12,7 @@ use datamesh_core::summary::{Class, Summary};
 use datamesh_core::wire::{Message, Request, Response};
 use futures::stream::{self, StreamExt};
 
+use super::tally::Tally;
 use super::{Keeper, Look, Round, Told};
 use crate::transfer::{Failure, Transfer};
 
@@ -25,6 +27,8 @@ pub(super) struct Compared {
     pub(super) group: PlacementGroup,
     /// In the order of the ring.
     pub(super) holders: Vec<NodeId>,
+    /// The first holder, where it is silent and this node leads the group in its stead.
+    pub(super) stands_in_for: Option<NodeId>,
     summaries: BTreeMap<NodeId, Summary>,
 }
 
@@ -35,8 +39,8 @@ impl Compared {
         classes.map(|class| class.redundancy.shard_count()).max().unwrap_or_default()
     }
 
-    /// Whether every holder that was reached holds what the others hold, and each part is held once.
-    fn agrees(&self) -> bool {
+    /// Every redundancy that anything in the group has, as far as is known.
+    fn redundancies(&self) -> Vec<Redundancy> {
         let mut redundancies: Vec<Redundancy> = self
             .summaries
             .values()
@@ -44,7 +48,28 @@ impl Compared {
             .collect();
         redundancies.sort_unstable();
         redundancies.dedup();
-        redundancies.into_iter().all(|redundancy| {
+        redundancies
+    }
+
+    /// How what is in the group stands, where its holders agree: each that answers has one part of everything.
+    fn standing(&self) -> Standing {
+        let mut standing = Standing { group_count: 1, ..Standing::default() };
+        for redundancy in self.redundancies() {
+            let holders = self.holders.iter().take(redundancy.shard_count());
+            let answers: Vec<Class> = holders
+                .filter_map(|holder| self.summaries.get(holder))
+                .map(|summary| summary.class(redundancy))
+                .collect();
+            let subject_count = answers.first().map_or(0, |class| class.subject_count);
+            let doubtful = if answers.len() < redundancy.shard_count() { subject_count } else { 0 };
+            standing.add(redundancy, answers.len(), subject_count, doubtful);
+        }
+        standing
+    }
+
+    /// Whether every holder that was reached holds what the others hold, and each part is held once.
+    fn agrees(&self) -> bool {
+        self.redundancies().into_iter().all(|redundancy| {
             let holders = || self.holders.iter().take(redundancy.shard_count());
             let classes: Vec<Class> = holders()
                 .filter_map(|holder| self.summaries.get(holder))
@@ -76,36 +101,43 @@ impl Keeper {
         transfer: &Transfer,
         own: Vec<Summary>,
         round: &mut Round,
-    ) -> Vec<Compared> {
-        let (mut led, mut second): (Vec<Summary>, Vec<(NodeId, Summary)>) = (Vec::new(), Vec::new());
+    ) -> (Vec<Compared>, Tally) {
+        let (mut led, mut second) = (Vec::new(), Vec::new());
         for summary in own {
             let mut order = transfer.group_order(summary.group);
             match (order.next(), order.next()) {
-                (Some(first), _) if first == self.own => led.push(summary),
+                (Some(first), _) if first == self.own => led.push((None, summary)),
                 (Some(first), Some(next)) if next == self.own => second.push((first, summary)),
                 _ => {}
             }
         }
         let firsts: BTreeSet<NodeId> = second.iter().map(|(first, _)| *first).collect();
         let silent = silent_of(transfer, firsts).await;
-        led.extend(
-            second.into_iter().filter(|(first, _)| silent.contains(first)).map(|(_, summary)| summary),
-        );
+        let stood_in = second.into_iter().filter(|(first, _)| silent.contains(first));
+        led.extend(stood_in.map(|(first, summary)| (Some(first), summary)));
         round.group_count = count(led.len());
         let mut compared: Vec<Compared> = led
             .into_iter()
-            .map(|summary| Compared {
+            .map(|(stands_in_for, summary)| Compared {
                 group: summary.group,
                 holders: Vec::new(),
+                stands_in_for,
                 summaries: BTreeMap::from([(self.own, summary)]),
             })
             .collect();
         // Other holders may know of more of a group, and so of more holders.
         while self.ask_further_holders(transfer, &mut compared).await {}
         self.remember_told(&compared);
-        compared.retain(|group| !group.agrees());
+        let mut tally = Tally::default();
+        compared.retain(|group| {
+            let agrees = group.agrees();
+            if agrees {
+                tally.add(group.stands_in_for, &group.standing());
+            }
+            !agrees
+        });
         round.differing_count = count(compared.len());
-        compared
+        (compared, tally)
     }
 
     /// Asks the holders of each group that were not asked yet. Says whether there were any.
@@ -116,7 +148,7 @@ impl Keeper {
             let known = group.holders.len();
             for holder in transfer.group_order(group.group).take(width).skip(known) {
                 group.holders.push(holder);
-                if holder == self.own || transfer.avoids(&holder) {
+                if holder == self.own || transfer.is_silent(&holder) {
                     continue;
                 }
                 questions.entry(holder).or_default().push((at, group.group));
@@ -139,7 +171,7 @@ impl Keeper {
     /// Remembers what the holders of these groups said, and nothing of other groups.
     fn remember_told(&mut self, compared: &[Compared]) {
         let before = mem::take(&mut self.told);
-        for Compared { group, holders, summaries } in compared {
+        for Compared { group, holders, summaries, .. } in compared {
             for holder in holders.iter().filter(|holder| **holder != self.own) {
                 // Who could not be reached now may still know what was said before.
                 let told = summaries.get(holder).or_else(|| before.get(holder)?.get(group));

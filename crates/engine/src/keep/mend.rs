@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datamesh_codec::stripe::Coder;
+use datamesh_core::health::Standing;
 use datamesh_core::id::{NodeId, PlacementGroup};
 use datamesh_core::lease::{PutId, Release, Subject};
 use datamesh_core::limits::{WIRE_PARTS_MAX, WIRE_PUTS_MAX};
@@ -17,6 +18,7 @@ use futures::stream::{self, StreamExt};
 
 use super::compare::Compared;
 use super::plan::{Held, gather, most_endangered_first};
+use super::tally::Tally;
 use super::{Keeper, Round};
 use crate::repair::{Outcome, StripeError, Unreached, repair_block, repair_stripe};
 use crate::transfer::{Failure, Transfer};
@@ -36,15 +38,24 @@ struct Inventory {
     held: BTreeMap<Subject, Held>,
     /// Holders that could not be asked.
     unreached: BTreeSet<NodeId>,
+    /// How all of it stands, what has not been handed over yet included.
+    standing: Standing,
 }
 
 impl Keeper {
     /// Repairs what is short in these groups and has been for long enough.
-    pub(super) async fn mend(&mut self, transfer: &Transfer, differing: Vec<Compared>, round: &mut Round) {
+    pub(super) async fn mend(
+        &mut self,
+        transfer: &Transfer,
+        differing: Vec<Compared>,
+        mut tally: Tally,
+        round: &mut Round,
+    ) {
         let mut changed = Vec::new();
         for group in differing {
-            if self.looked_at.get(&group.group) != Some(&group.look()) {
-                changed.push(group);
+            match self.looked_at.get(&group.group) {
+                Some((look, standing)) if *look == group.look() => tally.add(group.stands_in_for, standing),
+                _ => changed.push(group),
             }
         }
         let mut short = Vec::new();
@@ -52,12 +63,15 @@ impl Keeper {
         let mut inventories = inventories.buffer_unordered(GROUPS_IN_FLIGHT);
         while let Some(inventory) = inventories.next().await {
             let found = short_of(&inventory);
-            if found.is_empty() && inventory.unreached.is_empty() {
-                self.looked_at.insert(inventory.compared.group, inventory.compared.look());
+            let Inventory { compared, unreached, standing, .. } = inventory;
+            tally.add(compared.stands_in_for, &standing);
+            if found.is_empty() && unreached.is_empty() {
+                self.looked_at.insert(compared.group, (compared.look(), standing));
             }
             short.extend(found);
         }
         drop(inventories);
+        self.tell(tally.seen());
         most_endangered_first(&mut short);
         round.short_count = count(short.len());
         short.truncate(SHORT_MAX);
@@ -152,7 +166,7 @@ async fn repair_shards(
 
 /// What is short of parts, beyond those that unreached holders may have.
 fn short_of(inventory: &Inventory) -> Vec<Held> {
-    let Inventory { compared, held, unreached } = inventory;
+    let Inventory { compared, held, unreached, .. } = inventory;
     let short = held.values().filter(|held| {
         let holders = compared.holders.iter().take(held.redundancy.shard_count());
         held.is_short(holders.filter(|holder| unreached.contains(holder)).count())
@@ -161,9 +175,41 @@ fn short_of(inventory: &Inventory) -> Vec<Held> {
 }
 
 async fn inventory(transfer: &Transfer, compared: Compared) -> Inventory {
-    let group = compared.group;
-    let asked =
-        compared.holders.iter().map(|node| async move { (*node, parts(transfer, *node, group).await) });
+    let (mut all, unreached) = parts_of(transfer, &compared.holders, compared.group).await;
+    let held = gather(all.iter().copied());
+    let mut silent = unreached.clone();
+    if held.values().any(|held| held.healthy_count() < held.redundancy.shard_count()) {
+        // What has not been handed over yet can be read where it is.
+        let former = transfer.former_holders(compared.group, &compared.holders);
+        let (more, more_unreached) = parts_of(transfer, &former, compared.group).await;
+        all.extend(more);
+        silent.extend(more_unreached);
+    }
+    let standing = standing(&gather(all), &compared, &silent);
+    Inventory { compared, held, unreached, standing }
+}
+
+/// How what is held of a group stands.
+fn standing(held: &BTreeMap<Subject, Held>, compared: &Compared, silent: &BTreeSet<NodeId>) -> Standing {
+    let mut standing = Standing { group_count: 1, ..Standing::default() };
+    for held in held.values() {
+        let shard_count = held.redundancy.shard_count();
+        let healthy = held.healthy_count();
+        // A former holder may have any part, one of the ring's only what it is to hold.
+        let beyond = &compared.holders[shard_count.min(compared.holders.len())..];
+        let doubtful = healthy < shard_count && silent.iter().any(|node| !beyond.contains(node));
+        standing.add(held.redundancy, healthy, 1, u64::from(doubtful));
+    }
+    standing
+}
+
+/// What these nodes hold of a group, and which of them could not be asked.
+async fn parts_of(
+    transfer: &Transfer,
+    nodes: &[NodeId],
+    group: PlacementGroup,
+) -> (Vec<(NodeId, Part)>, BTreeSet<NodeId>) {
+    let asked = nodes.iter().map(|node| async move { (*node, parts(transfer, *node, group).await) });
     let (mut all, mut unreached) = (Vec::new(), BTreeSet::new());
     for (node, parts) in join_all(asked).await {
         match parts {
@@ -174,7 +220,7 @@ async fn inventory(transfer: &Transfer, compared: Compared) -> Inventory {
             }
         }
     }
-    Inventory { compared, held: gather(all), unreached }
+    (all, unreached)
 }
 
 /// All parts of a group that a node holds.

@@ -17,7 +17,7 @@ use datamesh_core::lease::Lease;
 use datamesh_core::manifest::Stripe;
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::sign::Signed;
-use datamesh_core::topology::{NodeRecord, Topology};
+use datamesh_core::topology::{NodeRecord, NodeState, Topology};
 use datamesh_core::wire::{FetchRequest, Message, Refusal, Request, Response, StoreRequest, StoredItem};
 use futures::future::{Either, select};
 
@@ -36,6 +36,9 @@ use crate::world::{CallError, World};
 pub const SEARCH_NODES_MAX: usize = 64;
 /// Of the nodes that are asked for a manifest block, those that come before whom the rings before named.
 const BLOCK_CANDIDATES_NEAR: usize = 8;
+
+/// Nodes that drain which are asked what they still hold of a group.
+const DRAINING_ASKED_MAX: usize = 16;
 
 /// Bytes a second of all transfers together below which a line is as good as none.
 const SLOWEST_RATE: usize = 64 * 1024;
@@ -245,6 +248,18 @@ impl Transfer {
     /// All nodes in the order in which they hold a group.
     pub(crate) fn group_order(&self, group: PlacementGroup) -> Order<'_> {
         self.ring.order(group)
+    }
+
+    /// Who may still hold parts of a group that others are to hold: nodes that drain, and the likeliest of the other candidates.
+    pub(crate) fn former_holders(&self, group: PlacementGroup, holders: &[NodeId]) -> Vec<NodeId> {
+        let draining = self.topology.records().filter(|record| record.state == NodeState::Draining);
+        let draining = draining.map(|record| record.node).take(DRAINING_ASKED_MAX);
+        let further = self.further_candidates(group, holders, holders.len());
+        let mut former: Vec<NodeId> = further.into_iter().take(3 * holders.len()).chain(draining).collect();
+        former.retain(|node| !holders.contains(node) && !self.topology.is_absent(node));
+        former.sort_unstable();
+        former.dedup();
+        former
     }
 
     /// Who may hold a manifest block of whose redundancy nothing is known, the likeliest first.
@@ -480,6 +495,15 @@ impl Transfer {
         if let Some(trouble) = troubles.get_mut(&node) {
             trouble.avoid_until = Duration::ZERO;
         }
+    }
+
+    /// Whether a node was found so recently not to answer that it is not asked again now. One that is full or refuses something
+    /// answers.
+    pub(crate) fn is_silent(&self, node: &NodeId) -> bool {
+        let now = self.world.clock.elapsed();
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = troubles.get(node).filter(|trouble| trouble.avoid_until > now);
+        trouble.is_some_and(|trouble| matches!(trouble.why, Failure::Call(_)))
     }
 
     /// Whether a node failed so recently that nothing is given to it now.
