@@ -13,6 +13,7 @@ mod engine_error;
 mod error;
 mod gc;
 mod get;
+mod health;
 mod info;
 mod init;
 mod join;
@@ -96,7 +97,7 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Service(args) => node::service(args, context, ui).await,
         Command::Gc(args) => gc::run(args, context, ui).await,
         Command::Peers(_) => peers::run(context, ui).await,
-        Command::Health(_) => peers::health(context, ui).await,
+        Command::Health(args) => health::run(args, context, ui).await,
         Command::Metrics(args) => metrics::run(args, context, ui).await,
         Command::Bandwidth(_) => bandwidth::run(context, ui).await,
         Command::Up(args) => up::run(args, context, ui).await,

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::health::NodeHealth;
 use crate::id::{BlockId, ItemId, NodeId, PlacementGroup};
 use crate::lease::{Lease, PutId, Release, Subject};
 use crate::manifest::Stripe;
@@ -15,8 +16,8 @@ use crate::sign::Signed;
 use crate::summary::{Part, PartId, Summary, SummaryDigest};
 use crate::topology::NodeRecord;
 
-/// The libp2p protocol name of version 4, in which nodes hold owners to their quotas.
-pub const PROTOCOL: &str = "/datamesh/exchange/4";
+/// The libp2p protocol name of version 5, in which nodes tell their health.
+pub const PROTOCOL: &str = "/datamesh/exchange/5";
 
 /// A message: what is meant, and the bytes it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub enum Request {
     Status,
     /// What has the node done, in numbers? Answered by [`Response::Metrics`].
     Metrics,
+    /// How does what the node looks after stand? Answered by [`Response::Health`].
+    Health,
     /// These items were served to whoever asks. Answered by [`Response::Countersigned`].
     Acknowledge(Signed<Service>),
 }
@@ -242,6 +245,8 @@ pub enum Response {
     /// The payload is the node's metrics as OpenMetrics text,
     /// [`METRICS_SIZE_MAX`](crate::limits::METRICS_SIZE_MAX) bytes at most.
     Metrics,
+    /// How what the node looks after stands.
+    Health(NodeHealth),
     /// What was acknowledged is what the node has served.
     Countersigned(Signed<Countersignature>),
     /// The node will not do it.

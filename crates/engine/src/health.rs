@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datamesh_core::health::Level;
 use datamesh_core::id::{BlockId, NodeId, ObjectId, ShardId};
 use datamesh_core::limits::BLOCK_SIZE_MAX;
 use datamesh_core::manifest::Stripe;
@@ -13,6 +14,7 @@ use futures::stream::{self, StreamExt};
 
 use crate::place::{Survival, survival};
 use crate::progress::{Event, Observer};
+use crate::standing::level;
 use crate::transfer::{Failure, Located, Transfer, TransferSettings};
 use crate::walk::{Passed, Walk, WalkError};
 use crate::world::World;
@@ -81,6 +83,20 @@ impl ObjectHealth {
         let block_scores =
             blocks.map(|placement| score(placement.healthy_count(), 1, placement.holders().len()));
         stripe_scores.chain(block_scores).fold(1.0, f64::min)
+    }
+}
+
+impl ObjectHealth {
+    /// How bad it is: as its worst stripe or manifest block.
+    #[must_use]
+    pub fn level(&self) -> Option<Level> {
+        let of_stripe =
+            |stripe: &StripeHealth| level(stripe.placement.healthy_count(), self.scheme.redundancy);
+        let of_block = |block: &BlockHealth| {
+            let replicas = Redundancy::new(1, block.placement.holders().len().saturating_sub(1)).ok()?;
+            level(block.placement.healthy_count(), replicas)
+        };
+        self.stripes.iter().map(of_stripe).chain(self.blocks.iter().map(of_block)).max().flatten()
     }
 }
 

@@ -3,8 +3,10 @@
 //! Async over the traits of [`world`]; it has no runtime, no network and no disk of its own, so that a simulator runs the
 //! code that production runs.
 
+pub mod alert;
 pub mod cached;
 pub mod catalog;
+pub mod forecast;
 pub mod get;
 pub mod health;
 pub mod journal;

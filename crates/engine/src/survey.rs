@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use datamesh_core::health::NodeHealth;
 use datamesh_core::id::NodeId;
 use datamesh_core::topology::NodeRecord;
 use datamesh_core::wire::{Message, NodeStatus, Request, Response};
@@ -53,6 +54,35 @@ pub async fn metrics(
             _ => Err(Failure::Protocol { node }),
         });
         (node, text)
+    });
+    answers.buffered(NODES_IN_FLIGHT).collect().await
+}
+
+/// What one node says of its health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Who was asked.
+    pub node: NodeId,
+    /// What it says, or why it doesn't.
+    pub health: Result<NodeHealth, Failure>,
+    /// How long the answer took.
+    pub waited: Duration,
+}
+
+/// Asks these nodes how what they look after stands, and waits for none longer than the deadline. In the order given.
+///
+/// # Cancel safety
+/// Nothing is left behind when dropped.
+pub async fn health(world: &World, nodes: Vec<NodeId>, deadline: Duration) -> Vec<Told> {
+    let answers = stream::iter(nodes).map(|node| async move {
+        let started = world.clock.elapsed();
+        let answer = answer(world, node, Request::Health, deadline).await;
+        let health = answer.map_err(Failure::Call).and_then(|message| match message.header {
+            Response::Health(health) if health.node == node => Ok(health),
+            Response::Refused(refusal) => Err(Failure::Refused { node, refusal }),
+            _ => Err(Failure::Protocol { node }),
+        });
+        Told { node, health, waited: world.clock.elapsed().saturating_sub(started) }
     });
     answers.buffered(NODES_IN_FLIGHT).collect().await
 }

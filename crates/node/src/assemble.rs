@@ -33,7 +33,7 @@ use crate::charter::{Charter, CharterError, CharterOrder};
 use crate::discard::{Discarding, Keeping};
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
-use crate::maintain::Maintenance;
+use crate::maintain::{Leaving, Maintenance};
 use crate::metrics::{NetworkWatch, Source, Totals, TrafficView, Watcher};
 use crate::neighbours::Neighbours;
 use crate::quotas::Quotas;
@@ -42,7 +42,12 @@ use crate::scores::Scores;
 use crate::serve::{Asker, Server};
 use crate::settings::{MetricsShare, PeerAddress, Settings};
 use crate::system::{SystemClock, SystemCompute, SystemEntropy};
-use crate::tuning::{data_plane, keep_settings, listen_addresses, store_settings, traffic, transfer};
+use crate::tell::Teller;
+use crate::tuning::{
+    alert_settings, data_plane, keep_settings, listen_addresses, store_settings, traffic, transfer,
+};
+use crate::vitals::{Vitals, WatchedItems};
+use crate::watch::Watching;
 
 /// How long a command waits for another one to be done with the embedded mesh.
 const IN_USE_PATIENCE: Duration = Duration::from_secs(10);
@@ -321,14 +326,11 @@ impl Node {
         make_directory(&directory)?;
         let store = open_patiently(&directory.join("items"), store_settings(settings)).await?;
         let cache = if order.role == Role::Cache { open_cache(home, settings) } else { None };
-        let items: Arc<dyn Items> = match (order.keeping, &cache) {
-            (Keeping::BlocksForBenchmark, _) => Arc::new(Discarding(store.clone())),
-            (Keeping::Everything, Some(cache)) => {
-                Arc::new(CachedItems { items: Arc::new(store.clone()), cache: cache.clone() })
-            }
-            (Keeping::Everything, None) => Arc::new(store.clone()),
-        };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let vitals = Arc::new(Vitals::default());
+        let items = items_of(order.keeping, &store, cache.as_ref());
+        let items: Arc<dyn Items> =
+            Arc::new(WatchedItems { items, vitals: Arc::clone(&vitals), clock: Arc::clone(&clock) });
         let traffic = Arc::new(Traffic::new(Arc::clone(&clock), traffic(settings)));
         let compute: Arc<dyn Compute> = Arc::new(SystemCompute::all());
         let server = server(&identity, Arc::clone(&items), Arc::clone(&compute)).within(Arc::clone(&traffic));
@@ -339,13 +341,7 @@ impl Node {
         let answering = Answering::new(server.clone(), settings, cache.as_ref(), &traffic);
         let watch = Arc::clone(&answering.watch);
         let domain = settings.placement.domain.domain(&identity.node().to_string());
-        let offer = NodeOffer {
-            role: order.role,
-            domain,
-            capacity: settings.storage.capacity.bytes(),
-            grace: settings.placement.grace.duration(),
-            software: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+        let offer = offer(settings, order.role, domain);
         let bootstrap = order.entries.iter().map(full_address).collect();
         let mut network =
             NetworkSettings::node(identity, listen_addresses(settings, &charter), bootstrap, offer);
@@ -355,21 +351,28 @@ impl Node {
         let network = datamesh_net::start(network, Arc::new(answering)).await?;
         let watcher = watch.start(network.clone(), Arc::clone(&clock));
         let peers = Arc::new(Neighbours { own, server: server.clone(), network: network.clone() });
-        let world = World {
-            traffic: Arc::clone(&traffic),
-            rings: Arc::default(),
-            clock,
-            entropy: Arc::new(SystemEntropy),
-            compute,
-            peers,
-            cache: Arc::new(NoCache),
-            notary: None,
-        };
-        let mut maintenance = Maintenance::start(&store, &world, &settings.storage, server.metrics(), home);
-        maintenance.follow(home, network.clone(), Arc::clone(&world.clock));
+        let world = world_of_node(peers, clock, compute, Arc::clone(&traffic));
+        let metrics = server.metrics();
+        metrics.add(Arc::clone(&vitals) as Arc<dyn Source>);
+        let mut maintenance = Maintenance::start(&store, &world, &settings.storage, (metrics, &vitals), home);
+        let leaving = Leaving::new(home);
+        maintenance.follow(Arc::clone(&leaving), network.clone(), Arc::clone(&world.clock));
+        let teller = Teller::start(&settings.alerts, &world.clock);
+        metrics.add(teller.source());
+        maintenance.watch(Watching {
+            world: world.clone(),
+            own,
+            items: Arc::clone(&items),
+            vitals,
+            outlook: Arc::clone(server.outlook()),
+            teller,
+            alerts: alert_settings(settings),
+            leaving: settings.health.drain_failing.is_on().then_some(leaving),
+            pause: settings.health.check_every.duration(),
+        });
         if matches!(order.role, Role::Storage | Role::Archival) {
             let keeper = Keeper::new(world, own, items, keep_settings(settings, own), Arc::new(Unobserved));
-            maintenance.keep(keeper, server.metrics(), settings.repair.check_every.duration());
+            maintenance.keep(keeper, (metrics, server.outlook()), settings.repair.check_every.duration());
         }
         if !order.entries.is_empty() {
             network.joined(JOIN_DEADLINE).await?;
@@ -398,6 +401,47 @@ impl Node {
             receipts.close().await;
         }
         self.store.close().await
+    }
+}
+
+/// The world of a node: what it gets it keeps nowhere, and it acknowledges nothing.
+fn world_of_node(
+    peers: Arc<dyn Peers>,
+    clock: Arc<dyn Clock>,
+    compute: Arc<dyn Compute>,
+    traffic: Arc<Traffic>,
+) -> World {
+    World {
+        traffic,
+        rings: Arc::default(),
+        clock,
+        entropy: Arc::new(SystemEntropy),
+        compute,
+        peers,
+        cache: Arc::new(NoCache),
+        notary: None,
+    }
+}
+
+/// What a node says of itself to the mesh.
+fn offer(settings: &Settings, role: Role, domain: FailureDomain) -> NodeOffer {
+    NodeOffer {
+        role,
+        domain,
+        capacity: settings.storage.capacity.bytes(),
+        grace: settings.placement.grace.duration(),
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// The items that a node keeps and serves.
+fn items_of(keeping: Keeping, store: &Store, cache: Option<&DiskCache>) -> Arc<dyn Items> {
+    match (keeping, cache) {
+        (Keeping::BlocksForBenchmark, _) => Arc::new(Discarding(store.clone())),
+        (Keeping::Everything, Some(cache)) => {
+            Arc::new(CachedItems { items: Arc::new(store.clone()), cache: cache.clone() })
+        }
+        (Keeping::Everything, None) => Arc::new(store.clone()),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Background work of a node: what it does again and again without being asked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use datamesh_core::time::Epoch;
 use datamesh_core::topology::NodeState;
-use datamesh_engine::keep::{Keeper, Round};
+use datamesh_engine::keep::{Keeper, Round, Watch};
 use datamesh_engine::world::{Clock, ItemsError, Peers, World};
 use datamesh_net::Network;
 use datamesh_store::{Collected, Store};
@@ -13,8 +14,11 @@ use tokio::task::JoinHandle;
 
 use crate::home::Home;
 use crate::metrics::{KeepTally, Registry, Source};
+use crate::outlook::Outlook;
 use crate::scrub::{Mending, Scrub, ScrubTally};
 use crate::settings::StorageSettings;
+use crate::vitals::Vitals;
+use crate::watch::Watching;
 
 /// The shortest pause between two collections: each is a commit to the index at the least.
 const COLLECT_EVERY_MIN: Duration = Duration::from_secs(1);
@@ -25,6 +29,31 @@ const CHECK_EVERY_MIN: Duration = Duration::from_millis(500);
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Whether a node is to give away what it holds, as its home says or as it has found itself.
+pub(crate) struct Leaving {
+    home: Home,
+    /// Where the home could not be told: its disk may be the one that fails.
+    untold: AtomicBool,
+}
+
+impl Leaving {
+    pub(crate) fn new(home: &Home) -> Arc<Self> {
+        Arc::new(Self { home: home.clone(), untold: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn is_wished(&self) -> bool {
+        self.untold.load(Ordering::Relaxed) || self.home.is_draining()
+    }
+
+    /// It is to. The home remembers that where it can.
+    pub(crate) fn wish(&self) {
+        if let Err(error) = self.home.set_draining(true) {
+            tracing::warn!(%error, "that the node leaves is not remembered when it is started again");
+            self.untold.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The work under way. It ends when this is dropped; a collection that was begun goes on in the store.
 pub(crate) struct Maintenance(Vec<JoinHandle<()>>);
 
@@ -34,7 +63,7 @@ impl Maintenance {
         store: &Store,
         world: &World,
         settings: &StorageSettings,
-        metrics: &Registry,
+        (metrics, vitals): (&Registry, &Arc<Vitals>),
         home: &Home,
     ) -> Self {
         let collect_every = settings.collect_every.duration().max(COLLECT_EVERY_MIN);
@@ -47,6 +76,7 @@ impl Maintenance {
             store: store.clone(),
             clock: Arc::clone(&world.clock),
             tally,
+            vitals: Arc::clone(vitals),
             period: settings.scrub_period.duration(),
             progress: home.scrubbed_path(),
         };
@@ -54,15 +84,27 @@ impl Maintenance {
     }
 
     /// Says to the mesh whether the node gives away what it holds, as its home says.
-    pub(crate) fn follow(&mut self, home: &Home, network: Network, clock: Arc<dyn Clock>) {
-        self.0.push(tokio::spawn(follow(home.clone(), network, clock)));
+    pub(crate) fn follow(&mut self, leaving: Arc<Leaving>, network: Network, clock: Arc<dyn Clock>) {
+        self.0.push(tokio::spawn(follow(leaving, network, clock)));
     }
 
     /// Keeps the node's placement groups whole: looks at them one period after the start and after each look.
-    pub(crate) fn keep(&mut self, keeper: Keeper, metrics: &Registry, check_every: Duration) {
+    pub(crate) fn keep(
+        &mut self,
+        keeper: Keeper,
+        (metrics, outlook): (&Registry, &Arc<Outlook>),
+        check_every: Duration,
+    ) {
         let tally = Arc::new(KeepTally::default());
         metrics.add(Arc::clone(&tally) as Arc<dyn Source>);
-        self.0.push(tokio::spawn(keep(keeper, tally, check_every.max(CHECK_EVERY_MIN))));
+        let keeper = keeper.watched_by(Arc::clone(outlook) as Arc<dyn Watch>);
+        let outlook = Arc::clone(outlook);
+        self.0.push(tokio::spawn(keep(keeper, tally, outlook, check_every.max(CHECK_EVERY_MIN))));
+    }
+
+    /// Watches what may be wrong.
+    pub(crate) fn watch(&mut self, watching: Watching) {
+        self.0.push(tokio::spawn(watching.run()));
     }
 }
 
@@ -81,10 +123,10 @@ async fn collect(store: Store, peers: Arc<dyn Peers>, clock: Arc<dyn Clock>, pau
     }
 }
 
-async fn follow(home: Home, network: Network, clock: Arc<dyn Clock>) {
+async fn follow(leaving: Arc<Leaving>, network: Network, clock: Arc<dyn Clock>) {
     let mut said = NodeState::Active;
     loop {
-        let wanted = if home.is_draining() { NodeState::Draining } else { NodeState::Active };
+        let wanted = if leaving.is_wished() { NodeState::Draining } else { NodeState::Active };
         if wanted != said {
             match network.announce(wanted, ANNOUNCE_DEADLINE).await {
                 Ok(told_count) => {
@@ -98,13 +140,14 @@ async fn follow(home: Home, network: Network, clock: Arc<dyn Clock>) {
     }
 }
 
-async fn keep(mut keeper: Keeper, tally: Arc<KeepTally>, pause: Duration) {
+async fn keep(mut keeper: Keeper, tally: Arc<KeepTally>, outlook: Arc<Outlook>, pause: Duration) {
     let clock = keeper.clock();
     loop {
         clock.sleep(pause).await;
         match keeper.round().await {
             Ok(round) => {
                 tally.note(&round);
+                outlook.note_round(&round);
                 report_round(&round);
             }
             Err(ItemsError::Closed) => return,

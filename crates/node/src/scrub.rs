@@ -16,6 +16,7 @@ use datamesh_engine::world::{Clock, Items, ItemsError};
 use datamesh_store::{Mended, Scrubbed, Store};
 
 use crate::metrics::{Samples, Source, Value, definition as metric};
+use crate::vitals::Vitals;
 
 /// Items that are read one after the other.
 const BATCH_MAX: usize = 16;
@@ -83,6 +84,7 @@ pub(crate) struct Scrub {
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tally: Arc<ScrubTally>,
+    pub(crate) vitals: Arc<Vitals>,
     /// How long one pass over all items may take.
     pub(crate) period: Duration,
     /// Where it is noted how far the pass has come.
@@ -99,6 +101,8 @@ impl Scrub {
             match self.store.scrub(last, BATCH_MAX).await {
                 Ok(scrubbed) => {
                     self.tally.note(&scrubbed);
+                    let count = |list: &[ItemId]| u64::try_from(list.len()).unwrap_or(u64::MAX);
+                    self.vitals.note_scrub(count(&scrubbed.rotten), count(&scrubbed.unreadable));
                     last = scrubbed.last;
                 }
                 Err(ItemsError::Closed) => return,

@@ -20,7 +20,8 @@ use datamesh_engine::world::{Clock, Compute, Group, Items, ItemsError, Receipts}
 use ed25519_dalek::SigningKey;
 
 use crate::accounts::Accounts;
-use crate::metrics::{Build, Registry, RequestKind, RequestTally, ServerSource};
+use crate::metrics::{Build, Registry, RequestKind, RequestTally, ServerSource, Source};
+use crate::outlook::Outlook;
 use crate::quotas::{Quotas, Reserved};
 use crate::receipting::Receipting;
 
@@ -62,6 +63,7 @@ struct Shared {
     started: Duration,
     tally: Arc<RequestTally>,
     metrics: Arc<Registry>,
+    outlook: Arc<Outlook>,
     receipting: Receipting,
 }
 
@@ -84,8 +86,11 @@ impl Server {
             clock: Arc::clone(&clock),
             started,
         }));
+        let outlook = Arc::new(Outlook::new(Arc::clone(&clock)));
+        metrics.add(Arc::clone(&outlook) as Arc<dyn Source>);
         let receipting = Receipting::default();
-        let shared = Shared { node, key, items, clock, compute, started, tally, metrics, receipting };
+        let shared =
+            Shared { node, key, items, clock, compute, started, tally, metrics, outlook, receipting };
         Self { shared: Arc::new(shared), traffic: None, accounts: None, quotas: None }
     }
 
@@ -93,6 +98,12 @@ impl Server {
     #[must_use]
     pub fn metrics(&self) -> &Registry {
         &self.shared.metrics
+    }
+
+    /// What is known of how the node and its groups stand.
+    #[must_use]
+    pub fn outlook(&self) -> &Arc<Outlook> {
+        &self.shared.outlook
     }
 
     /// The same, within the rate limits of a process: what peers fetch counts as its uploads, what they store as its downloads.
@@ -201,6 +212,9 @@ impl Server {
             Request::Release(release) => self.release(release).await.map(Message::bare),
             Request::Status => Ok(Message::bare(Response::Status(self.status()))),
             Request::Metrics => Ok(self.tell_metrics()),
+            Request::Health => {
+                Ok(Message::bare(Response::Health(self.shared.outlook.health(self.shared.node))))
+            }
             Request::Records { .. } | Request::Announce(_) | Request::Acknowledge(_) => {
                 Err(Refusal::OutOfBounds)
             }

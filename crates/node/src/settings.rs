@@ -3,6 +3,7 @@
 //! One table below defines each setting; what parses, documents and shows settings is made from it. A value comes from,
 //! weakest first: its default, the settings file, the environment, a flag.
 
+mod alert;
 mod count;
 mod file;
 mod peer;
@@ -21,6 +22,7 @@ use datamesh_engine::traffic::Priority;
 pub use multiaddr::Multiaddr;
 use toml_edit::Value;
 
+pub use alert::{CommandLine, Switch, WebAddress};
 pub use count::{ConcurrentTransfers, RetryAttempts, RetryBackoff, StripesInFlight, WindowSize};
 pub use file::{SettingsFile, SettingsFileError};
 pub use peer::{ParsePeerAddressError, PeerAddress};
@@ -223,6 +225,29 @@ settings! {
         settle: Period = "1m",
         /// How fast one node moves bytes to repair, in each direction.
         rate: RateLimit = "32MiB/s",
+    }
+    /// How a node looks after its own health and that of its mesh.
+    health: HealthSettings {
+        /// How often a node looks what is wrong with itself, its neighbours, and what it looks after.
+        check_every: Period = "1m",
+        /// Whether a node whose own disk is about to fail gives away what it holds, as `node drain` has it do: `on` or `off`.
+        drain_failing: Switch = "off",
+    }
+    /// Who is told when something is wrong.
+    alerts: AlertsSettings {
+        /// How long something must be wrong before it is told.
+        raise_after: Period = "1m",
+        /// How long it must be right again before it is taken to be over; twice as long each time that it comes back within
+        /// an hour.
+        clear_after: Period = "5m",
+        /// How often what is still wrong is told again.
+        remind_every: Period = "1day",
+        /// A command line for `/bin/sh` that is run for each notice, with the notice as JSON on its standard input.
+        command: CommandLine = "",
+        /// How long the command may take before it is killed, with all that it started.
+        command_timeout: Period = "30s",
+        /// A web address that each notice is posted to, as JSON.
+        webhook: WebAddress = "",
     }
     /// What is kept of what was got from a joined mesh.
     cache: CacheSettings {

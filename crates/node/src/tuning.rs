@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use datamesh_core::id::NodeId;
+use datamesh_engine::alert::AlertSettings;
 use datamesh_engine::keep::KeepSettings;
 use datamesh_engine::traffic::{ByDirection, Priority, RateLimits, TrafficSettings};
 use datamesh_engine::transfer::TransferSettings;
@@ -77,6 +78,16 @@ pub(crate) fn keep_settings(settings: &Settings, own: NodeId) -> KeepSettings {
         ..transfer(settings)
     };
     KeepSettings { transfer, settle: settings.repair.settle.duration() }
+}
+
+/// How patient a node is before it tells of what is wrong.
+pub(crate) fn alert_settings(settings: &Settings) -> AlertSettings {
+    let alerts = &settings.alerts;
+    AlertSettings {
+        raise_after: alerts.raise_after.duration(),
+        clear_after: alerts.clear_after.duration(),
+        remind_every: alerts.remind_every.duration(),
+    }
 }
 
 /// Where shards move beside libp2p.

@@ -73,6 +73,8 @@ pub enum CallKind {
     Status,
     /// [`Request::Metrics`].
     Metrics,
+    /// [`Request::Health`].
+    Health,
     /// [`Request::Acknowledge`].
     Acknowledge,
 }
@@ -95,6 +97,7 @@ impl CallKind {
             Request::Announce(_) => Self::Announce,
             Request::Status => Self::Status,
             Request::Metrics => Self::Metrics,
+            Request::Health => Self::Health,
             Request::Acknowledge(_) => Self::Acknowledge,
         }
     }

@@ -201,7 +201,11 @@ pub struct PeersArgs {}
 /// Arguments of `health`.
 #[derive(Debug, Args)]
 #[command(after_long_help = json::HEALTH)]
-pub struct HealthArgs {}
+pub struct HealthArgs {
+    /// End with code 1 where the worst alert is a WARNING, and with code 4 where it is CRITICAL or LOST
+    #[arg(long)]
+    pub check: bool,
+}
 
 /// Arguments of `metrics`.
 #[derive(Debug, Args)]

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datamesh_core::health::{Cause, Level};
 use datamesh_core::id::{NodeId, ObjectId};
 use datamesh_core::manifest::{Details, Kind};
 use datamesh_core::scheme::Mode;
 use datamesh_core::time::Epoch;
+use datamesh_engine::alert::advice;
 use datamesh_engine::get::{GetError, Reading};
 use datamesh_engine::health::{Depth, ObjectHealth, StripeHealth, inspect};
 use datamesh_engine::progress::Unobserved;
@@ -19,6 +21,9 @@ use crate::command::client::{Session, target, warn_of_failures};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::ui::{Fields, Ui, bytes, instant, kept_until, percent};
+
+/// What advice goes by that is about one object.
+const NO_FIGURES: Cause = Cause::Availability { short: 0, endangered: 0, lost: 0, doubtful: 0 };
 
 /// What is shown of an object.
 #[derive(Debug, Serialize)]
@@ -46,6 +51,8 @@ struct HealthView {
     score: f64,
     survives: String,
     survives_domains: usize,
+    alert: Option<&'static str>,
+    advice: Option<&'static str>,
     stripe_count: usize,
     shards_found: usize,
     shards_expected: usize,
@@ -158,6 +165,7 @@ fn stripe_view(stripe: &StripeHealth) -> StripeView {
 fn health_view(health: &ObjectHealth) -> HealthView {
     let shards = || health.stripes.iter().map(|stripe| &stripe.placement);
     let replicas = || health.blocks.iter().map(|block| &block.placement);
+    let level = health.level();
     HealthView {
         object: health.object.to_string(),
         mode: health.scheme.mode,
@@ -165,6 +173,8 @@ fn health_view(health: &ObjectHealth) -> HealthView {
         score: health.score(),
         survives: health.survival.to_string(),
         survives_domains: health.survival.any_domains,
+        alert: level.map(Level::text),
+        advice: level.map(|level| advice(level, &NO_FIGURES)),
         stripe_count: health.stripes.len(),
         shards_found: shards().map(|placement| placement.healthy_count()).sum(),
         shards_expected: shards().map(|placement| placement.holders().len()).sum(),
@@ -204,12 +214,16 @@ fn fields(health: &ObjectHealth, details: Option<&Details>, end: Option<Epoch>) 
 }
 
 fn health_fields(fields: Fields, view: &HealthView) -> Fields {
-    fields
+    let fields = fields
         .field("stripes", view.stripe_count)
         .field("shards", format!("{} of {}", view.shards_found, view.shards_expected))
         .field("manifest replicas", format!("{} of {}", view.replicas_found, view.replicas_expected))
         .field("score", format!("{:.3}", view.score))
-        .field("survival", &view.survives)
+        .field("survival", &view.survives);
+    match (view.alert, view.advice) {
+        (Some(alert), Some(advice)) => fields.field(alert, advice),
+        _ => fields,
+    }
 }
 
 pub(super) async fn verify(args: &VerifyArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {

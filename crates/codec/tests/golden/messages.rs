@@ -4,6 +4,7 @@ use core::fmt::Debug;
 
 use datamesh_codec::keys::Identity;
 use datamesh_core::encode::{decode, encode};
+use datamesh_core::health::{Alert, Cause, Led, Level, NodeHealth, Sign, Standing};
 use datamesh_core::id::{BlockId, ItemId, NodeId, ShardId};
 use datamesh_core::lease::{Lease, LeaseTag, PutId, Release, Subject};
 use datamesh_core::manifest::Stripe;
@@ -166,7 +167,30 @@ fn what_nodes_compare_keeps_its_bytes() {
 }
 
 #[test]
-fn a_question_for_metrics_and_its_answer_keep_their_bytes() {
+fn questions_for_health_and_metrics_and_their_answers_keep_their_bytes() {
+    check_request("health-request", &Request::Health);
+    let mut first = Standing { group_count: 5461, ..Standing::default() };
+    first.add(Redundancy::new(4, 2).expect("a redundancy"), 5, 7, 1);
+    let alert = |level, cause| Alert { level, cause, since: Timestamp::from_ms(1_700_000_000_000) };
+    let health = NodeHealth {
+        node: node(),
+        now: Timestamp::from_ms(1_700_000_000_001),
+        led: Some(Led { age_s: 3, stand_ins: vec![(node(), first.clone())], first }),
+        write_us: Some(1500),
+        alerts: vec![
+            alert(Level::Lost, Cause::Availability { short: 1, endangered: 2, lost: 3, doubtful: 4 }),
+            alert(Level::Critical, Cause::RepairsFail { failed: 1, tried: 2 }),
+            alert(Level::Warning, Cause::DiskFull),
+            alert(Level::Warning, Cause::Rot { item_count: 1 }),
+            alert(Level::Warning, Cause::DiskErrors { error_count: 1 }),
+            alert(Level::Warning, Cause::CutOff),
+            alert(Level::Warning, Cause::ClockSkew { ahead_ms: -1 }),
+            alert(Level::Warning, Cause::Silent { node: node() }),
+            alert(Level::Warning, Cause::Failing { node: node(), sign: Sign::SlowWrites }),
+        ],
+        alerts_left_out: 1,
+    };
+    check_response("health-response", &Response::Health(health));
     check("metrics-request", &encode(&Request::Metrics));
     assert_eq!(decode::<Request>(&read("metrics-request")), Ok(Request::Metrics));
     check("metrics-response", &encode(&Response::Metrics));

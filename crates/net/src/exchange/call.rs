@@ -306,6 +306,7 @@ fn answers(request: &Request, response: &Response) -> bool {
         | (Request::Announce(_), Response::Learned { .. })
         | (Request::Status, Response::Status(_))
         | (Request::Metrics, Response::Metrics)
+        | (Request::Health, Response::Health(_))
         | (Request::Acknowledge(_), Response::Countersigned(_)) => true,
         (Request::Has(items), Response::Holds(holds)) => items.len() == holds.len(),
         (Request::Summarise(groups), Response::Summaries { group_count, changed }) => {

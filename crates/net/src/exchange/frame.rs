@@ -87,7 +87,8 @@ impl Header for Request {
             | Self::Release(_)
             | Self::Records { .. }
             | Self::Status
-            | Self::Metrics => true,
+            | Self::Metrics
+            | Self::Health => true,
         }
     }
 
@@ -116,6 +117,7 @@ impl Header for Response {
             }
             Self::Parts { parts, .. } => parts.len() <= WIRE_PARTS_MAX,
             Self::Releases(releases) => releases.len() <= WIRE_PUTS_MAX,
+            Self::Health(health) => health.bounded(),
             Self::Stored(_)
             | Self::Found
             | Self::Absent
@@ -156,7 +158,8 @@ pub(crate) fn answer_size_max(request: &Request) -> (usize, usize) {
         | Request::Describe(_)
         | Request::Summarise(_)
         | Request::Parts { .. }
-        | Request::Releases(_) => WIRE_HEADER_SIZE_MAX,
+        | Request::Releases(_)
+        | Request::Health => WIRE_HEADER_SIZE_MAX,
         _ => PLAIN_HEADER_SIZE_MAX,
     };
     let payload_size_max = match request {

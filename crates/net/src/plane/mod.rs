@@ -20,9 +20,9 @@ pub(crate) mod record;
 pub(crate) mod width;
 
 /// The name of the protocol in the TLS handshake (ALPN).
-pub(crate) const PROTOCOL: &[u8] = b"datamesh/exchange/4";
+pub(crate) const PROTOCOL: &[u8] = b"datamesh/exchange/5";
 /// Its name in private meshes, where each end proves first that it knows the mesh secret.
-pub(crate) const PRIVATE_PROTOCOL: &[u8] = b"datamesh/exchange/4/private";
+pub(crate) const PRIVATE_PROTOCOL: &[u8] = b"datamesh/exchange/5/private";
 
 /// Calls that one connection may have under way.
 pub(crate) const CALLS_PER_LINK: usize = 256;

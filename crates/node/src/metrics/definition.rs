@@ -143,6 +143,26 @@ metrics! {
     /// Parts that it dropped because their nodes have them.
     KEEP_DISCARDED = Counter "datamesh_keep_discarded" [];
 
+    /// Placement groups that the node led when it last looked; absent while it has not, or seems to be cut off.
+    STANDING_GROUPS = Gauge "datamesh_standing_groups" [];
+    /// Stripes and manifest blocks in them that survive the loss of so many more parts and no more, or are `lost`.
+    STANDING_SUBJECTS = Gauge "datamesh_standing_subjects" ["survives"];
+    /// Of those that lack parts, those whose other parts may be at nodes that are silent.
+    STANDING_DOUBTFUL = Gauge "datamesh_standing_doubtful" [];
+    /// The least availability score of them: 1 whole, a half where no part can be lost any more.
+    STANDING_LEAST_SCORE = Gauge "datamesh_standing_least_score_ratio" [];
+    /// Alerts that are on, by level: `warning`, `critical` or `lost`. docs/health.md says what they mean.
+    ALERTS = Gauge "datamesh_alerts" ["level"];
+    /// What became of notices of alerts to the `command` or the `webhook`: `told`, `failed`, or `dropped` because too many waited.
+    ALERT_NOTICES = Counter "datamesh_alert_notices" ["way", "outcome"];
+    /// Items that the node wrote and synced.
+    DISK_WRITES = Counter "datamesh_disk_item_writes" [];
+    /// Seconds that those took, their time in the queue included, all together.
+    DISK_WRITE_SECONDS = Counter "datamesh_disk_item_write_seconds" [];
+    /// Reads, writes and syncs that the node's disk refused.
+    DISK_ERRORS = Counter "datamesh_disk_errors" [];
+    /// Items that were found rotten, by a scrub or by who asked for them.
+    DISK_ROTTEN = Counter "datamesh_disk_rotten_items" [];
     /// Items that were read again to see whether they have rotted.
     SCRUB_ITEMS = Counter "datamesh_scrub_items" [];
     /// Bytes of them.

@@ -47,6 +47,7 @@ kinds! {
     Announce "announce",
     Status "status",
     Metrics "metrics",
+    Health "health",
     Acknowledge "acknowledge",
 }
 
