@@ -9,6 +9,7 @@ use std::time::Duration;
 use datamesh_core::health::{Led, Standing};
 use datamesh_core::id::NodeId;
 use datamesh_core::summary::Part;
+use datamesh_core::topology::NodeState;
 use datamesh_engine::keep::{KeepSettings, Keeper, Seen, Watch};
 use datamesh_engine::progress::Unobserved;
 use datamesh_engine::ring::Ring;
@@ -130,5 +131,37 @@ fn the_sum_is_the_truth_whoever_is_silent() {
             let outline = outline(&seen.standing);
             assert_eq!(seen.standing.doubtful(), outline.subject_count - outline.whole);
         }
+    });
+}
+
+#[test]
+fn what_is_yet_to_be_handed_over_is_no_loss() {
+    SimWorld::run(12, Link::default(), async |sim| {
+        let mut watched = Watched::new(sim, 10);
+        watched.mesh.put(&noise(13, 24 << 20), "4+2").await.expect("acknowledged");
+        let before = outline(&watched.look().await.standing);
+        // Four more nodes come and one is to go: much lies where it does not belong, and nobody has moved anything yet.
+        for number in 10..14 {
+            watched.mesh.add_node(number);
+            let node = *watched.mesh.nodes.last().expect("one was added");
+            watched.start(node);
+        }
+        let leaving = watched.mesh.nodes[4];
+        watched.mesh.sim.network().change_topology(|topology| {
+            let mut record = topology.record(&leaving).expect("it is known").clone();
+            record.sequence += 1;
+            record.state = NodeState::Draining;
+            topology.learn(record);
+        });
+        // They take nothing, so that nothing moves while it is looked.
+        for node in watched.mesh.nodes.clone() {
+            watched.mesh.sim.network().inject(&node, Fault::Full);
+        }
+        let after = watched.look().await;
+        assert_eq!((after.unknown_groups, after.doubled_groups), (0, 0));
+        let after = outline(&after.standing);
+        assert_eq!(after.whole, after.subject_count, "{after:?}");
+        // What none of the first holders has heard of yet is not counted before it is handed over.
+        assert!(after.subject_count * 10 >= before.subject_count * 9, "{after:?} of {before:?}");
     });
 }
