@@ -5,6 +5,7 @@
 //! point leaves at worst two copies, of which the later counts.
 
 use std::collections::VecDeque;
+use std::io;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use datamesh_core::time::Epoch;
 use datamesh_engine::world::ItemsError;
 use tokio::sync::oneshot;
 
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, is_away};
 use crate::index::SegmentUsage;
 use crate::index::rows::{LeaseRow, key_of_item, key_of_put};
 use crate::segment::{Found, Frame, Keeping, Lapse, Place, Record, SEGMENT_HEADER_SIZE, Scan};
@@ -72,6 +73,8 @@ pub(crate) enum Step {
     Emptied(u64),
     /// Leave a segment alone: something in it can't be read.
     Stuck(u64),
+    /// Give up for now: something could not be asked for.
+    Away,
     /// Report: all is done.
     Done,
 }
@@ -152,9 +155,17 @@ impl Compaction {
         others: VecDeque<u64>,
     ) -> Result<Step, GroupError> {
         let segment = from.segment;
-        let Ok(file) = plan.shared.file(segment) else {
+        // What nothing refers to needs not be read.
+        if plan.tables.segment_usage(segment)?.unwrap_or_default().live == 0 {
             self.stage = Stage::Next { others };
-            return Ok(Step::Stuck(segment));
+            return Ok(Step::Emptied(segment));
+        }
+        let file = match plan.shared.file(segment) {
+            Ok(file) => file,
+            Err(error) => {
+                self.stage = Stage::Next { others };
+                return Ok(unread(segment, Some(&error)));
+            }
         };
         let size = writer.segments.get(&segment).map_or(0, |usage| usage.size);
         let copier = Copier { file: &*file };
@@ -167,18 +178,22 @@ impl Compaction {
             let Some(found) = scan.next() else {
                 self.stage = Stage::Next { others };
                 let live = plan.tables.segment_usage(segment)?.unwrap_or_default().live;
-                return Ok(if live == 0 { Step::Emptied(segment) } else { Step::Stuck(segment) });
+                return Ok(match live {
+                    _ if scan.is_away() => Step::Away,
+                    0 => Step::Emptied(segment),
+                    _ => Step::Stuck(segment),
+                });
             };
             if let Found::Record { place, frame, record: Some(record) } = found {
                 let copied = copier.copy(plan, place, &frame, record, &mut self.report.rotten)?;
-                if copied.is_break() {
+                if let ControlFlow::Break(why) = copied {
                     self.stage = Stage::Next { others };
-                    return Ok(Step::Stuck(segment));
+                    return Ok(why);
                 }
             }
         }
         self.stage = Stage::Copy { at: scan.at(), others };
-        Ok(Step::More)
+        Ok(if scan.is_away() { Step::Away } else { Step::More })
     }
 }
 
@@ -195,7 +210,7 @@ impl Copier<'_> {
         frame: &Frame,
         record: Record,
         rotten: &mut Vec<ItemId>,
-    ) -> Result<ControlFlow<()>, GroupError> {
+    ) -> Result<ControlFlow<Step>, GroupError> {
         match record {
             Record::Item(keeping) => return self.copy_item(plan, place, frame, keeping, rotten),
             Record::Lease(keeping) => self.copy_lease(plan, place, keeping)?,
@@ -226,7 +241,7 @@ impl Copier<'_> {
         frame: &Frame,
         keeping: Keeping,
         rotten: &mut Vec<ItemId>,
-    ) -> Result<ControlFlow<()>, GroupError> {
+    ) -> Result<ControlFlow<Step>, GroupError> {
         let Some(id) = keeping.id() else { return Ok(ControlFlow::Continue(())) };
         let key = key_of_item(&id);
         if plan.tables.item(&key)?.is_none_or(|row| row.place != place) {
@@ -234,8 +249,8 @@ impl Copier<'_> {
             return Ok(ControlFlow::Continue(()));
         }
         let mut bytes = vec![0; frame.payload_len()];
-        if self.file.read_exact_at(&mut bytes, place.offset + frame.head_size()).is_err() {
-            return Ok(ControlFlow::Break(()));
+        if let Err(error) = self.file.read_exact_at(&mut bytes, place.offset + frame.head_size()) {
+            return Ok(ControlFlow::Break(unread(place.segment, Some(&error))));
         }
         if !id.matches(&bytes) {
             tracing::error!(item = %id, segment = place.segment, offset = place.offset, "item is rotten");
@@ -250,10 +265,13 @@ impl Copier<'_> {
         } else {
             // The lease that the item came with has ended; it is kept under another, which is written elsewhere.
             let other = plan.tables.leases_of(&key, 1)?.pop();
-            let Some(Ok(other)) = other.map(|(_, place)| plan.keeping_at(place)) else {
-                return Ok(ControlFlow::Break(()));
-            };
-            other
+            match other.map(|(_, place)| plan.keeping_at(place)) {
+                Some(Ok(other)) => other,
+                unreadable => {
+                    let error = unreadable.and_then(Result::err);
+                    return Ok(ControlFlow::Break(unread(place.segment, error.as_ref())));
+                }
+            }
         };
         plan.append(&Record::Item(keeping), bytes.into())?;
         Ok(ControlFlow::Continue(()))
@@ -267,6 +285,11 @@ impl Copier<'_> {
         }
         Ok(())
     }
+}
+
+/// What becomes of a segment that something can't be read of.
+fn unread(segment: u64, error: Option<&io::Error>) -> Step {
+    if error.is_some_and(is_away) { Step::Away } else { Step::Stuck(segment) }
 }
 
 impl Writer {

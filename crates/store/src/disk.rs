@@ -87,7 +87,8 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Fills the buffer with what lies at the offset.
     ///
     /// # Errors
-    /// When the disk says so, or the file ends too early (`UnexpectedEof`).
+    /// When the disk says so, or the file ends too early (`UnexpectedEof`). `HostUnreachable` says that the bytes lie elsewhere and
+    /// can't be had now: nothing is concluded from it.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Writes all parts, one behind the other, from the offset on.
@@ -107,6 +108,11 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the disk says so.
     fn set_size(&self, size: u64) -> io::Result<()>;
+}
+
+/// Whether the bytes may well be there, and could only not be asked for.
+pub(crate) fn is_away(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::HostUnreachable
 }
 
 /// The machine's own files.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use datamesh_engine::world::Entropy;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, is_away};
 use crate::index::apply::apply;
 use crate::index::tables::{Tables, Unleased};
 use crate::index::{Commit, Index, SegmentUsage, commit};
@@ -295,6 +295,10 @@ impl Replay<'_> {
                 }
             }
         }
+        // The index would lack for good what could only not be asked for.
+        if scan.is_away() {
+            return Err(away(ErrorKind::HostUnreachable.into()));
+        }
         if reached.is_some() {
             tables.need_sweep()?;
         }
@@ -315,6 +319,9 @@ impl Replay<'_> {
         let Record::Item(keeping) = record else { return Ok(true) };
         let mut payload = vec![0; frame.payload_len()];
         if let Err(error) = file.read_exact_at(&mut payload, place.offset + frame.head_size()) {
+            if is_away(&error) {
+                return Err(away(error));
+            }
             tracing::warn!(segment = place.segment, offset = place.offset, %error, "item can't be read");
             self.recovery.unreadable_count += 1;
             // The bytes may well be there: the item stays, and a reader is told if they are not.
@@ -327,6 +334,10 @@ impl Replay<'_> {
         voided.map_err(|source| OpenError::Disk { what: "make a torn record void".to_owned(), source })?;
         Ok(false)
     }
+}
+
+fn away(source: io::Error) -> OpenError {
+    OpenError::Disk { what: "read segments that the index lacks".to_owned(), source }
 }
 
 /// Makes a record void where it lies. The caller syncs the file.

@@ -469,6 +469,10 @@ impl Writer {
                     }
                 }
             }
+            Step::Away => {
+                let why = "segments lie where they can't be asked for now".to_owned();
+                self.end_compaction(Err(ItemsError::Disk(why)));
+            }
             Step::Done => self.end_compaction(Ok(())),
         }
     }

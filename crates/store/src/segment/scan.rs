@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, is_away};
 use crate::segment::{ALIGNMENT, FRAME_SIZE, Frame, Kind, Place, Record, StoreKey};
 
 /// Bytes read at once: frame and header of most records.
@@ -28,12 +28,13 @@ pub(crate) struct Scan<'a> {
     window: Vec<u8>,
     window_start: u64,
     unreadable: u64,
+    is_away: bool,
 }
 
 impl<'a> Scan<'a> {
     /// A walk from a record's place, or the end of the segment header, up to `end`.
     pub(crate) const fn new(file: &'a dyn DiskFile, key: StoreKey, from: Place, end: u64) -> Self {
-        Self { file, key, at: from, end, window: Vec::new(), window_start: 0, unreadable: 0 }
+        Self { file, key, at: from, end, window: Vec::new(), window_start: 0, unreadable: 0, is_away: false }
     }
 
     /// Where the next record is looked for.
@@ -44,6 +45,11 @@ impl<'a> Scan<'a> {
     /// Reads that the disk refused so far.
     pub(crate) const fn unreadable(&self) -> u64 {
         self.unreadable
+    }
+
+    /// Whether some of it could not be asked for: what was taken for a gap may be records.
+    pub(crate) const fn is_away(&self) -> bool {
+        self.is_away
     }
 
     fn frame_here(&mut self) -> Option<Frame> {
@@ -86,6 +92,7 @@ impl<'a> Scan<'a> {
         } else if let Err(error) = self.file.read_exact_at(&mut self.window, offset) {
             tracing::warn!(segment = self.at.segment, offset, %error, "segment can't be read here");
             self.unreadable += 1;
+            self.is_away |= is_away(&error);
             // Not records and not readable: zeros are never taken for a frame, nor for the header of one.
             self.window.fill(0);
         }
