@@ -17,7 +17,7 @@ pub(crate) struct Need {
 }
 
 /// Everything that is needed.
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     Need {
         program: "gcc",
         package: "build-essential",
@@ -33,6 +33,11 @@ const NEEDS: [Need; 7] = [
         why: "moves the clock of processes whose leases are to end, or sets it years off",
     },
     Need { program: "ip", package: "iproute2", why: "cuts a mesh between network namespaces in two" },
+    Need {
+        program: "redis-server",
+        package: "redis-server",
+        why: "is the backend of archival nodes in tests, which start it themselves",
+    },
 ];
 
 /// What only measuring needs.

@@ -22,7 +22,7 @@ use datamesh_net::{
     Answer, Identity, IdentityError, Multiaddr, Network, NetworkSettings, NodeOffer, StartError,
 };
 use datamesh_store::cache::{CacheSettings, DiskCache};
-use datamesh_store::disk::Files;
+use datamesh_store::disk::{Disk, Files};
 use datamesh_store::{Collected, OpenError, Recovery, Store, StoreSettings};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -43,6 +43,7 @@ use crate::serve::{Asker, Server};
 use crate::settings::{MetricsShare, PeerAddress, Settings};
 use crate::system::{SystemClock, SystemCompute, SystemEntropy};
 use crate::tell::Teller;
+use crate::tier::{self, TierError};
 use crate::tuning::{
     alert_settings, data_plane, keep_settings, listen_addresses, store_settings, traffic, transfer,
 };
@@ -81,6 +82,9 @@ pub enum AssembleError {
     /// A node's key can't be read or made.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The node's disk can't be used as its settings say.
+    #[error(transparent)]
+    Tier(#[from] TierError),
     /// A store can't be opened.
     #[error("store {} can't be opened", path.display())]
     Store {
@@ -145,7 +149,7 @@ impl Client {
                 queue_size: EMBEDDED_QUEUE_SIZE,
                 ..store_settings(settings)
             };
-            let store = open_patiently(&directory.join("items"), options).await?;
+            let store = open_patiently(&directory.join("items"), options, Arc::new(Files)).await?;
             let server = server(&identity, Arc::new(store.clone()), Arc::clone(&compute));
             let domain = FailureDomain::alone(&format!("disk {index}"));
             nodes.push((record(identity.node(), domain, settings.storage.capacity.bytes()), server));
@@ -324,7 +328,9 @@ impl Node {
         let identity = Identity::load_or_create(&home.node_key_path())?;
         let directory = home.node_disk_path();
         make_directory(&directory)?;
-        let store = open_patiently(&directory.join("items"), store_settings(settings)).await?;
+        let path = directory.join("items");
+        let tier = tier::open(home, settings, order.role, identity.node(), &path).await?;
+        let store = open_patiently(&path, tier.settings, tier.disk).await?;
         let cache = if order.role == Role::Cache { open_cache(home, settings) } else { None };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let vitals = Arc::new(Vitals::default());
@@ -354,6 +360,9 @@ impl Node {
         let world = world_of_node(peers, clock, compute, Arc::clone(&traffic));
         let metrics = server.metrics();
         metrics.add(Arc::clone(&vitals) as Arc<dyn Source>);
+        if let Some(backend) = tier.backend {
+            metrics.add(backend);
+        }
         let mut maintenance = Maintenance::start(&store, &world, &settings.storage, (metrics, &vitals), home);
         let leaving = Leaving::new(home);
         maintenance.follow(Arc::clone(&leaving), network.clone(), Arc::clone(&world.clock));
@@ -568,15 +577,19 @@ fn make_directory(path: &Path) -> Result<(), AssembleError> {
 }
 
 /// Opens a store. Another command that has it open is waited for.
-async fn open_patiently(path: &Path, settings: StoreSettings) -> Result<Store, AssembleError> {
+async fn open_patiently(
+    path: &Path,
+    settings: StoreSettings,
+    disk: Arc<dyn Disk>,
+) -> Result<Store, AssembleError> {
     let failed = |source| AssembleError::Store { path: path.to_owned(), source };
     make_directory(path)?;
     let clock = SystemClock::start();
     loop {
-        let directory = path.to_owned();
+        let (directory, disk) = (path.to_owned(), Arc::clone(&disk));
         let open = move || {
             let entropy: &dyn Entropy = &SystemEntropy;
-            Store::open(&directory, settings, Arc::new(Files), entropy)
+            Store::open(&directory, settings, disk, entropy)
         };
         let opened = tokio::task::spawn_blocking(open).await.expect("opening a store does not panic");
         match opened {

@@ -27,6 +27,7 @@ pub mod serve;
 pub mod settings;
 pub mod system;
 mod tell;
+pub mod tier;
 mod tuning;
 mod vitals;
 mod watch;

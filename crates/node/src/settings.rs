@@ -4,6 +4,7 @@
 //! weakest first: its default, the settings file, the environment, a flag.
 
 mod alert;
+mod backend;
 mod count;
 mod file;
 mod peer;
@@ -23,6 +24,7 @@ pub use multiaddr::Multiaddr;
 use toml_edit::Value;
 
 pub use alert::{CommandLine, Switch, WebAddress};
+pub use backend::{BackendChoice, OptionalPath};
 pub use count::{ConcurrentTransfers, RetryAttempts, RetryBackoff, StripesInFlight, WindowSize};
 pub use file::{SettingsFile, SettingsFileError};
 pub use peer::{ParsePeerAddressError, PeerAddress};
@@ -43,6 +45,8 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
         "What to log, in place of `-v` and `-q`: a level, or `TARGET=LEVEL` with commas between.",
     ),
     ("DATAMESH_MESH_SECRET", "The secret of a private mesh, in place of `--mesh-secret-file`."),
+    ("DATAMESH_BACKEND_PASSWORD", "The password of a Redis server, where `backend.secrets` names no file."),
+    ("DATAMESH_BACKEND_USER", "The user of a Redis server, beside that password."),
     ("DATAMESH_PASSWORD", "The password of the identity, where nobody is there to type it."),
 ];
 
@@ -157,6 +161,17 @@ settings! {
         scrub_period: Period = "30days",
         /// The directories of the embedded mesh, relative to the home; six of them under the home if there are none.
         disks: Vec<PathBuf> = "",
+    }
+    /// Where an archival node keeps what it was given.
+    backend: BackendSettings {
+        /// Where closed segments lie: an S3-compatible store, a Redis server, or a folder; `none` for the own disk.
+        url: BackendChoice = "none",
+        /// A file with the backend's secrets, relative to the home, that nobody else may read; none takes them from the environment.
+        secrets: OptionalPath = "none",
+        /// The bytes that the own disk may have of segments; what the backend doesn't take has to wait there.
+        local: ByteSize = "1GiB",
+        /// The bytes after which a segment is closed; 256 MiB at most.
+        segment_size: ByteSize = "16MiB",
     }
     /// Where a node stands.
     placement: PlacementSettings {

@@ -25,6 +25,7 @@ mod write;
 pub use crate::compact::Collected;
 pub use crate::recover::{OpenError, Recovery};
 pub use crate::scrub::Scrubbed;
+pub use crate::segment::segment_of_name;
 pub use crate::settings::StoreSettings;
 pub use crate::shared::Mended;
 pub use crate::store::Store;

@@ -69,8 +69,10 @@ pub(crate) fn name_of_segment(segment: u64) -> String {
     format!("{NAME_PREFIX}{segment:016x}")
 }
 
-/// The segment whose file has this name.
-pub(crate) fn segment_of_name(name: &str) -> Option<u64> {
+/// The number of the segment whose file has this name. Segments are begun in the order of their numbers, and the last is the one
+/// that is written.
+#[must_use]
+pub fn segment_of_name(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(NAME_PREFIX)?;
     let segment = u64::from_str_radix(digits, 16).ok()?;
     (name_of_segment(segment) == name).then_some(segment)

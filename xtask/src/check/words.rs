@@ -10,7 +10,8 @@ use crate::tree::Tree;
 const PAGE: &str = "GLOSSARY.md";
 
 /// Identifiers that may have such a word, and why.
-const EXCEPTIONS: [(&str, &str); 1] = [("tokio_util", "the crate's own name")];
+const EXCEPTIONS: [(&str, &str); 2] =
+    [("hyper_util", "the crate's own name"), ("tokio_util", "the crate's own name")];
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
     let never = never_said(tree.text(PAGE));

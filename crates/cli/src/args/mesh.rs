@@ -36,6 +36,9 @@ pub struct NodeArgs {
     /// Bytes that the node offers, as in 500GB [setting: storage.capacity]
     #[arg(long, value_name = "SIZE", value_parser = setting("storage.capacity"))]
     pub capacity: Option<Override>,
+    /// Where a node of the role archival keeps closed segments, as in s3://bucket/prefix?region=eu-central-1 [setting: backend.url]
+    #[arg(long, value_name = "URL", value_parser = setting("backend.url"), hide_possible_values = true)]
+    pub backend: Option<Override>,
     /// Failure domain that the node stands in [setting: placement.domain]
     #[arg(long, value_name = "REGION/SITE/HOST", value_parser = setting("placement.domain"), hide_possible_values = true)]
     pub domain: Option<Override>,
@@ -71,8 +74,11 @@ impl NodeArgs {
     /// Never: what was parsed as addresses is a list of addresses.
     #[must_use]
     pub fn overrides(&self) -> Vec<Override> {
-        let mut overrides: Vec<Override> =
-            [&self.port, &self.capacity, &self.domain].into_iter().flatten().cloned().collect();
+        let mut overrides: Vec<Override> = [&self.port, &self.capacity, &self.backend, &self.domain]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         if !self.listen.is_empty() {
             let addresses: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
             let listen = Override::new("network.listen", &addresses.join(","));

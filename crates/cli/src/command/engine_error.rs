@@ -15,6 +15,7 @@ use datamesh_engine::transfer::{Failure, GatherError};
 use datamesh_node::assemble::{AssembleError, JoinError};
 use datamesh_node::home::CatalogError;
 use datamesh_node::scheme::SchemeError;
+use datamesh_node::tier::{OpenBackendError, RemoteError, TierError};
 
 use crate::command::{CommandError, exit_of};
 use crate::exit::Exit;
@@ -32,6 +33,14 @@ impl From<AssembleError> for CommandError {
                 "is the mesh running, and is this its address? datamesh networks shows what was joined",
             ),
             AssembleError::Directory { ref source, .. } => Self::from_error(exit_of(source), error),
+            AssembleError::Tier(TierError::Open(OpenBackendError::Remote(RemoteError::Refused(_)))) => {
+                Self::from_error(Exit::Denied, error)
+            }
+            AssembleError::Tier(TierError::Open(OpenBackendError::Remote(_))) => {
+                Self::from_error(Exit::Unreachable, error)
+            }
+            AssembleError::Tier(TierError::Open(_)) => Self::from_error(Exit::Failed, error),
+            AssembleError::Tier(_) => Self::from_error(Exit::Usage, error),
             AssembleError::Store { .. } | AssembleError::Start(_) | AssembleError::Identity(_) => {
                 Self::from_error(Exit::Failed, error)
             }

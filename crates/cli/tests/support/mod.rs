@@ -142,7 +142,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn start(home: PathBuf, arguments: Vec<String>, variables: Vec<(String, String)>) -> Self {
+    /// Starts a node of its own.
+    pub(crate) fn start(home: PathBuf, arguments: Vec<String>, variables: Vec<(String, String)>) -> Self {
         Self::start_by(home, Vec::new(), arguments, variables)
     }
 

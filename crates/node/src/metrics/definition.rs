@@ -128,6 +128,21 @@ metrics! {
     /// Items that were rotten and are held no more, whoever noticed: the scrub, a reader, or a collection.
     STORE_ROTTEN = Counter "datamesh_store_rotten" [];
 
+    /// 1 if the backend of an archival node did not answer when it was last asked, else 0.
+    BACKEND_AWAY = Gauge "datamesh_backend_away" [];
+    /// Segments of an archival node that lie at its `backend`, or are `local`.
+    BACKEND_SEGMENTS = Gauge "datamesh_backend_segments" ["place"];
+    /// Bytes of them.
+    BACKEND_SEGMENT_BYTES = Gauge "datamesh_backend_segment_bytes" ["place"];
+    /// Segments that are to be removed from the backend and still lie there.
+    BACKEND_REMOVALS_WAITING = Gauge "datamesh_backend_removals_waiting" [];
+    /// Bytes of segments that were `sent` to the backend, and bytes that were `received` from it.
+    BACKEND_BYTES = Counter "datamesh_backend_bytes" ["direction"];
+    /// Reads from the backend.
+    BACKEND_READS = Counter "datamesh_backend_reads" [];
+    /// Requests that the backend did not answer as it should, each after its retries.
+    BACKEND_FAILURES = Counter "datamesh_backend_failures" [];
+
     /// Times that the node looked at all its placement groups.
     KEEP_ROUNDS = Counter "datamesh_keep_rounds" [];
     /// Stripes and manifest blocks that were short of parts when it last looked, in the groups that it leads.
