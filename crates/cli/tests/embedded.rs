@@ -276,3 +276,29 @@ fn gc_gives_back_the_space_of_what_was_deleted_and_of_nothing_else() {
     assert!(size() < before / 8, "{} of {before} bytes are left", size());
     assert_eq!(desk.get(&[field(&kept_object, "object")]), kept);
 }
+
+#[test]
+fn the_first_rule_of_the_policy_that_matches_chooses_the_scheme() {
+    let desk = Desk::new();
+    let (small, large) = (desk.file("small.jpg", &[1; 100_000]), desk.file("large.tar", &vec![2; 3 << 20]));
+    let rules = "type=image/* scheme=1+2,name=*.tar size>1MiB scheme=3+2,size>50kB scheme=2+1,scheme=1+1";
+    json(&desk.home(), &["config", "set", "put.policy", rules]);
+    let scheme = |arguments: &[&str]| {
+        let put = desk.put(arguments);
+        (field(&put, "scheme").to_owned(), put["policy"].as_str().map(str::to_owned))
+    };
+    let by = |scheme: &str, rule: &str| (scheme.to_owned(), Some(rule.to_owned()));
+    assert_eq!(scheme(&["--type", "image/jpeg", &small]), by("1+2", "type=image/* scheme=1+2"));
+    assert_eq!(scheme(&[&small]), by("2+1", "size>50kB scheme=2+1"));
+    assert_eq!(scheme(&[&large]), by("3+2", "name=*.tar size>1MiB scheme=3+2"));
+    assert_eq!(scheme(&["--name", "large", &large]), by("2+1", "size>50kB scheme=2+1"));
+    assert_eq!(scheme(&["--scheme", "4+1", &large]), ("4+1".to_owned(), None), "who asks for one gets it");
+    let output = run(&desk.home(), &["put", &large]);
+    assert!(text(&output.stdout).contains("3+2, by rule 2 of put.policy"), "{}", text(&output.stdout));
+    assert_eq!(desk.get(&[field(&desk.put(&[&large]), "object")]), vec![2; 3 << 20]);
+
+    json(&desk.home(), &["config", "set", "put.policy", ""]);
+    assert_eq!(scheme(&[&small]), ("4+2".to_owned(), None));
+    let refused = failure(&desk.home(), &["config", "set", "put.policy", "kind=image scheme=4+2"], 2);
+    assert!(field(&refused, "message").contains("kind=image"), "{refused}");
+}

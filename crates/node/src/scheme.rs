@@ -4,7 +4,7 @@ use datamesh_codec::seal::preferred_cipher;
 use datamesh_core::scheme::{Cipher, Mode, Redundancy, Scheme};
 use datamesh_core::topology::Topology;
 
-use crate::settings::{PutSettings, SchemeChoice};
+use crate::settings::{PolicyRule, PutSettings, PutSubject, SchemeChoice};
 
 /// The mesh is too small.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,13 +27,23 @@ pub enum SchemeError {
     },
 }
 
-/// How an object is encoded: as the settings say, with as many shards as the mesh has failure domains for.
+/// The rule of the policy that an object goes by, with its number from 1; `None` if none matches.
+#[must_use]
+pub fn rule<'a>(settings: &'a PutSettings, subject: &PutSubject<'_>) -> Option<(usize, &'a PolicyRule)> {
+    (1..).zip(&settings.policy).find(|(_, rule)| rule.matches(subject))
+}
+
+/// How an object is encoded: as the settings say, with this choice of shards or as many as the mesh has failure domains for.
 ///
 /// # Errors
 /// [`SchemeError`] when the mesh is too small.
-pub fn scheme(settings: &PutSettings, topology: &Topology) -> Result<Scheme, SchemeError> {
+pub fn scheme(
+    settings: &PutSettings,
+    choice: SchemeChoice,
+    topology: &Topology,
+) -> Result<Scheme, SchemeError> {
     let domain_count = topology.domain_count();
-    let redundancy = match settings.scheme {
+    let redundancy = match choice {
         SchemeChoice::Exact(redundancy) => redundancy,
         SchemeChoice::Auto => {
             Redundancy::largest_for(domain_count).ok_or(SchemeError::TooFewDomains { domain_count })?

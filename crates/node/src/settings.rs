@@ -8,6 +8,7 @@ mod backend;
 mod count;
 mod file;
 mod peer;
+mod policy;
 mod quota;
 mod rate;
 mod unit;
@@ -28,6 +29,7 @@ pub use backend::{BackendChoice, OptionalPath};
 pub use count::{ConcurrentTransfers, RetryAttempts, RetryBackoff, StripesInFlight, WindowSize};
 pub use file::{SettingsFile, SettingsFileError};
 pub use peer::{ParsePeerAddressError, PeerAddress};
+pub use policy::{PolicyRule, PutSubject};
 pub use quota::OwnerQuota;
 pub use rate::RateLimit;
 pub use unit::{ByteSize, ParseByteSizeError, ParsePeriodError, Period};
@@ -186,6 +188,8 @@ settings! {
         mode: Mode = "sealed",
         /// The data and parity shards of a stripe; `auto` takes the most that the mesh's failure domains hold.
         scheme: SchemeChoice = "auto",
+        /// Rules that choose another scheme by type, name or size: the first that matches counts, unless `--scheme` is given.
+        policy: Vec<PolicyRule> = "",
         /// Where chunks end; `auto` is `fixed` for sealed objects and `cdc` for those that deduplicate.
         chunking: ChunkingChoice = "auto",
         /// How chunks are compressed, each only when it pays.

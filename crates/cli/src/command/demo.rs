@@ -117,7 +117,7 @@ impl Demo<'_> {
         let mut source = FileSource::open(file).await.map_err(unreadable)?;
         let client = self.client().await?;
         let order = PutOrder {
-            scheme: scheme(&self.settings.put, &client.world.peers.topology())?,
+            scheme: scheme(&self.settings.put, self.settings.put.scheme, &client.world.peers.topology())?,
             name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             kind: Kind::File,
             media_type: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use datamesh_core::manifest::Kind;
-use datamesh_core::scheme::{Mode, Scheme};
+use datamesh_core::scheme::Mode;
 use datamesh_core::time::Timestamp;
 use datamesh_engine::catalog::{Entry, Savings};
 use datamesh_engine::journal::Begun;
@@ -16,8 +16,8 @@ use datamesh_engine::world::Source;
 use datamesh_node::files::{FileSource, FolderSource, PipeSource, state};
 use datamesh_node::journals::{Cleared, Found, Journals, PutIdentity, PutJournal};
 use datamesh_node::keyring::Identity;
-use datamesh_node::scheme::scheme;
-use datamesh_node::settings::PutSettings;
+use datamesh_node::scheme::{rule, scheme};
+use datamesh_node::settings::{PolicyRule, PutSettings, PutSubject};
 use serde::Serialize;
 
 use crate::args::PutArgs;
@@ -38,6 +38,7 @@ struct PutView {
     reused_size: u64,
     sent_size: u64,
     scheme: String,
+    policy: Option<String>,
     mode: Mode,
     stripe_count: u64,
     stripes_reused: u64,
@@ -55,9 +56,11 @@ struct Command<'a> {
     ui: &'a Ui,
     session: &'a Session,
     owner: Arc<Identity>,
-    scheme: Scheme,
     journals: Journals,
 }
+
+/// A rule of the policy, with its number.
+type Rule<'a> = (usize, &'a PolicyRule);
 
 /// An input that is open.
 struct Input {
@@ -85,9 +88,8 @@ pub(super) async fn run(args: &PutArgs, context: &Context, ui: &Ui) -> Result<()
 
 async fn put_all(args: &PutArgs, context: &Context, ui: &Ui, session: &Session) -> Result<(), CommandError> {
     let owner = Arc::new(context.identity(ui)?);
-    let scheme = scheme(&session.settings.put, &session.client.world.peers.topology())?;
     let journals = context.home().journals(&session.mesh);
-    let command = Command { args, context, ui, session, owner, scheme, journals };
+    let command = Command { args, context, ui, session, owner, journals };
     for path in &args.paths {
         // Boxed, since a put makes a large future.
         Box::pin(command.put(path)).await?;
@@ -101,15 +103,15 @@ impl Command<'_> {
     async fn put(&self, path: &Path) -> Result<(), CommandError> {
         self.clear().await?;
         let started = Instant::now();
-        let mut order = self.order();
         let mut restart = self.args.restart;
         loop {
             let Input { mut source, kind, name, size, place } = open(self.args, path).await?;
-            order.name = self.args.name.clone().unwrap_or(name);
-            (order.kind, order.expected_size) = (kind, size);
+            let name = self.args.name.clone().unwrap_or(name);
+            let rule = self.rule(&name, size);
+            let order = PutOrder { name, kind, expected_size: size, ..self.order(rule)? };
             let again = place.is_some();
             let journal = match place {
-                Some((path, state)) => self.journal(&order, &path, &state, restart).await?,
+                Some((path, state)) => self.journal(&order, rule, &path, &state, restart).await?,
                 None => self.journals.pipe(),
             };
             let progress = self.progress(&order.name);
@@ -124,7 +126,7 @@ impl Command<'_> {
                     // The entry is durable: from now on it tells what is to be released.
                     journal.remove().map_err(unwritable)?;
                     warn_of_failures(self.ui, &done.failures);
-                    return show(self.ui, &done, &entry, started);
+                    return show(self.ui, &done, &entry, rule, started);
                 }
                 Err(PutError::Changed) if again && !restart => {
                     self.begin_anew(path);
@@ -145,9 +147,20 @@ impl Command<'_> {
         }
     }
 
-    fn order(&self) -> PutOrder {
-        PutOrder {
-            scheme: self.scheme,
+    /// The rule of the policy that chooses the scheme, unless the command does.
+    fn rule(&self, name: &str, size: Option<u64>) -> Option<Rule<'_>> {
+        if self.args.scheme.is_some() {
+            return None;
+        }
+        let subject = PutSubject { name, media_type: self.args.media_type.as_deref(), size };
+        rule(&self.session.settings.put, &subject)
+    }
+
+    fn order(&self, rule: Option<Rule<'_>>) -> Result<PutOrder, CommandError> {
+        let settings = &self.session.settings.put;
+        let choice = rule.map_or(settings.scheme, |(_, rule)| rule.scheme);
+        Ok(PutOrder {
+            scheme: scheme(settings, choice, &self.session.client.world.peers.topology())?,
             name: String::new(),
             kind: Kind::File,
             media_type: self.args.media_type.clone(),
@@ -156,18 +169,20 @@ impl Command<'_> {
             owner: Arc::clone(&self.owner),
             recipients: self.args.to.clone(),
             term: self.args.term.term(),
-        }
+        })
     }
 
     /// The journal of the put of what lies at this path in this state.
     async fn journal(
         &self,
         order: &PutOrder,
+        rule: Option<Rule<'_>>,
         path: &Path,
         state: &[u8],
         restart: bool,
     ) -> Result<PutJournal, CommandError> {
         let PutSettings { mode, scheme, chunking, compression, .. } = &self.session.settings.put;
+        let scheme = rule.map_or(scheme, |(_, rule)| &rule.scheme);
         // Settings and not the scheme they came to: a mesh of another size does not make it another put.
         let how = format!("{mode:?} {scheme:?} {chunking:?} {compression:?}");
         let recipients = order.recipients.iter().map(ToString::to_string);
@@ -282,7 +297,13 @@ fn entry(done: &Put, order: &PutOrder, session: &Session) -> Entry {
     }
 }
 
-fn show(ui: &Ui, done: &Put, entry: &Entry, started: Instant) -> Result<(), CommandError> {
+fn show(
+    ui: &Ui,
+    done: &Put,
+    entry: &Entry,
+    rule: Option<Rule<'_>>,
+    started: Instant,
+) -> Result<(), CommandError> {
     let elapsed = started.elapsed();
     let redundancy = entry.scheme.redundancy;
     let acknowledged = match done.acknowledged {
@@ -302,11 +323,15 @@ fn show(ui: &Ui, done: &Put, entry: &Entry, started: Instant) -> Result<(), Comm
     if done.resumed_count > 0 {
         size += &format!(", of which {} were sent now", bytes(done.sent_size));
     }
+    let scheme = match rule {
+        Some((number, rule)) => format!("{redundancy}, by rule {number} of put.policy: {rule}"),
+        None => redundancy.to_string(),
+    };
     let fields = Fields::new()
         .field("object", done.object)
         .field("name", &entry.name)
         .field("size", size)
-        .field("scheme", redundancy)
+        .field("scheme", scheme)
         .field("stored", acknowledged)
         .field("kept until", kept_until(entry.end()))
         .field("time", format!("{} ({})", duration(elapsed), rate(done.size, elapsed)));
@@ -319,6 +344,7 @@ fn show(ui: &Ui, done: &Put, entry: &Entry, started: Instant) -> Result<(), Comm
         reused_size: done.reused_size,
         sent_size: done.sent_size,
         scheme: redundancy.to_string(),
+        policy: rule.map(|(_, rule)| rule.to_string()),
         mode: entry.scheme.mode,
         stripe_count: done.stripe_count,
         stripes_reused: done.reused_count,
