@@ -6,9 +6,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use support::{Mesh, Random, datamesh, failure, field, json, run, same_bytes, text};
+use support::{Mesh, Node, Random, datamesh, failure, field, json, run, same_bytes, text};
 
 const MIB: u64 = 1 << 20;
+/// Clients that get one object, one after another.
+const READERS: u32 = 50;
 
 fn path_text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
@@ -141,4 +143,77 @@ fn every_node_tells_its_metrics_and_the_totals_of_the_client_add_up() {
     let samples = json(&mesh.client, &["metrics"]);
     assert!(samples.iter().all(|sample| sample["node"] != id.as_str()));
     assert!(value(&samples, &mesh.nodes[3].peer_id, "datamesh_store_items", &[]) >= 3.0);
+}
+
+/// Bytes of items that the nodes that hold them have sent to others.
+fn sent_by_holders(mesh: &Mesh) -> f64 {
+    let samples = json(&mesh.client, &["metrics"]);
+    let sent =
+        |node: &Node| value(&samples, &node.peer_id, "datamesh_request_item_bytes", &[("direction", "sent")]);
+    mesh.nodes.iter().map(sent).sum()
+}
+
+/// A client that has joined the mesh and knows nothing else.
+fn fresh_client(mesh: &Mesh, number: u32) -> std::path::PathBuf {
+    let home = mesh.path(&format!("reader-{number}"));
+    std::fs::create_dir_all(&home).expect("a folder");
+    for name in ["networks.toml", "config.toml", "keys.toml"] {
+        std::fs::copy(mesh.client.join(name), home.join(name)).expect("the client has it");
+    }
+    home
+}
+
+#[test]
+fn a_cache_node_pulls_what_is_popular_and_relieves_the_holders() {
+    let mesh = Mesh::start(6);
+    let (file, out) = (mesh.path("file"), mesh.path("out"));
+    Random(3).file(&file, 8 * MIB);
+    let put = json(&mesh.client, &["put", path_text(&file)]).remove(0);
+    let object = field(&put, "object");
+    let read = |number: u32| {
+        let home = fresh_client(&mesh, number);
+        get(&home, object, &out);
+        assert!(same_bytes(&file, &out));
+        std::fs::remove_dir_all(home).expect("removed");
+    };
+    // Without a cache node, each reader costs the holders the whole object.
+    let before = sent_by_holders(&mesh);
+    (0..5).for_each(read);
+    let each = (sent_by_holders(&mesh) - before) / 5.0;
+    assert!(each > 8.0e6, "{each} bytes for each reader");
+
+    let home = mesh.path("cache-node");
+    let capacity = 20_000_000.0;
+    json(&home, &["config", "set", "cache.capacity", "20MB"]);
+    let words = ["service", "--role", "cache", "--listen", "/ip4/127.0.0.1/tcp/0", "--bootstrap"];
+    let entry = [mesh.nodes[0].address.as_str()];
+    let words = words.iter().chain(&entry).map(ToString::to_string);
+    let cache = Node::start(home, words.collect(), Vec::new());
+    mesh.wait_for_nodes(7);
+    let before = sent_by_holders(&mesh);
+    (0..READERS).for_each(read);
+    let share = (sent_by_holders(&mesh) - before) / (each * f64::from(READERS));
+    println!(
+        "{READERS} readers cost the holders {:.1} % of what they would without a cache node",
+        share * 100.0
+    );
+    assert!(share < 0.2, "{share}");
+    let told = |metric: &str, labels: &[(&str, &str)]| {
+        value(&json(&mesh.client, &["metrics"]), &cache.peer_id, metric, labels)
+    };
+    let pulled = told("datamesh_cache_pulls", &[("outcome", "succeeded")]);
+    assert!((8.0..=9.0).contains(&pulled), "{pulled} stripes were pulled, each once");
+
+    // What is popular next takes the place of what was.
+    for seed in 4..7 {
+        Random(seed).file(&file, 6 * MIB);
+        let put = json(&mesh.client, &["put", path_text(&file)]).remove(0);
+        for _ in 0..4 {
+            get(&mesh.client, field(&put, "object"), &out);
+        }
+    }
+    assert!(same_bytes(&file, &out));
+    let used = told("datamesh_cache_used_bytes", &[]);
+    assert!(used > capacity / 2.0 && used <= capacity, "{used} of {capacity}");
+    assert!(told("datamesh_cache_removals", &[("reason", "evicted")]) > 0.0);
 }

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use datamesh_codec::stripe::{Coder, DecodeError};
 use datamesh_core::id::{BlockId, ItemId, NodeId};
+use datamesh_core::lease::Subject;
 use datamesh_core::limits::BLOCK_SIZE_MAX;
 use datamesh_core::manifest::Stripe;
+use datamesh_core::summary::PartId;
 use datamesh_core::topology::{NodeRecord, NodeState, Role};
-use futures::future::{Either, select, try_join_all};
+use datamesh_core::wire::{Message, Request};
+use futures::future::{Either, join, select, try_join_all};
 
-use crate::transfer::{GatherError, Transfer};
+use crate::transfer::{Failure, GatherError, Transfer};
 use crate::world::Cache;
 
 /// Cache nodes that are asked for one stripe at the most.
@@ -58,7 +61,10 @@ pub async fn stripe(transfer: &Transfer, caches: &CacheNodes, stripe: &Stripe) -
     }
     match caches.stripe(transfer, stripe).await {
         Some(shards) => Ok(Found::Gathered(shards)),
-        None => transfer.gather(stripe).await.map(Found::Gathered),
+        None => {
+            let (gathered, ()) = join(transfer.gather(stripe), caches.tell(transfer, stripe)).await;
+            gathered.map(Found::Gathered)
+        }
     }
 }
 
@@ -96,7 +102,7 @@ impl CacheNodes {
     }
 
     async fn stripe(&self, transfer: &Transfer, stripe: &Stripe) -> Option<Vec<Option<Bytes>>> {
-        for cache in &self.nodes {
+        for cache in self.order(stripe) {
             if !cache.is_worth_asking() || transfer.avoids(&cache.node) {
                 continue;
             }
@@ -107,6 +113,26 @@ impl CacheNodes {
             cache.misses.fetch_add(1, Ordering::Relaxed);
         }
         None
+    }
+
+    /// Tells the cache node that the stripe falls to that somebody wants it, by asking what it knows of a part of it. When it is
+    /// told again, it gets the stripe for the next one.
+    async fn tell(&self, transfer: &Transfer, stripe: &Stripe) {
+        let Some((cache, shard)) = self.order(stripe).next().zip(stripe.shards.first()) else { return };
+        if transfer.avoids(&cache.node) {
+            return;
+        }
+        let part = PartId { subject: Subject::Stripe(stripe.id()), item: ItemId::Shard(*shard) };
+        let request = Message::bare(Request::Describe(part));
+        if let Err(error) = transfer.ask(cache.node, request, transfer.settings.hedge_after).await {
+            transfer.blame(cache.node, &Failure::Call(error));
+        }
+    }
+
+    /// The cache nodes, beginning with the one that a stripe falls to: so several of them share an object.
+    fn order(&self, stripe: &Stripe) -> impl Iterator<Item = &CacheNode> {
+        let first = usize::from(stripe.id().as_bytes()[0]) % self.nodes.len().max(1);
+        self.nodes[first..].iter().chain(&self.nodes[..first])
     }
 
     async fn block(&self, transfer: &Transfer, block: BlockId) -> Option<Bytes> {

@@ -13,6 +13,7 @@ pub mod journal;
 pub mod keep;
 pub mod pace;
 pub mod place;
+pub mod popular;
 pub mod progress;
 pub mod put;
 pub mod release;

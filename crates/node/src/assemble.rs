@@ -1,5 +1,7 @@
 //! Wires a world to an engine: a client of a mesh, or a node of one.
 
+mod open;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,21 +23,22 @@ pub use datamesh_net::JoinError;
 use datamesh_net::{
     Answer, Identity, IdentityError, Multiaddr, Network, NetworkSettings, NodeOffer, StartError,
 };
-use datamesh_store::cache::{CacheSettings, DiskCache};
-use datamesh_store::disk::{Disk, Files};
+use datamesh_store::cache::DiskCache;
+use datamesh_store::disk::Files;
 use datamesh_store::{Collected, OpenError, Recovery, Store, StoreSettings};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use self::open::{items_of, open_cache, open_patiently};
 use crate::acquaintances::Acquaintances;
-use crate::cached_items::CachedItems;
 use crate::charter::{Charter, CharterError, CharterOrder};
-use crate::discard::{Discarding, Keeping};
+use crate::discard::Keeping;
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
 use crate::maintain::{Leaving, Maintenance};
 use crate::metrics::{NetworkWatch, Source, Totals, TrafficView, Watcher};
 use crate::neighbours::Neighbours;
+use crate::popular;
 use crate::quotas::Quotas;
 use crate::receipts::ReceiptLog;
 use crate::scores::Scores;
@@ -45,14 +48,11 @@ use crate::system::{SystemClock, SystemCompute, SystemEntropy};
 use crate::tell::Teller;
 use crate::tier::{self, TierError};
 use crate::tuning::{
-    alert_settings, data_plane, keep_settings, listen_addresses, store_settings, traffic, transfer,
+    alert_settings, data_plane, keep_settings, listen_addresses, pull_settings, store_settings, traffic,
+    transfer,
 };
 use crate::vitals::{Vitals, WatchedItems};
 use crate::watch::Watching;
-
-/// How long a command waits for another one to be done with the embedded mesh.
-const IN_USE_PATIENCE: Duration = Duration::from_secs(10);
-const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a client waits for the first node of its mesh.
 const JOIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -332,9 +332,11 @@ impl Node {
         let tier = tier::open(home, settings, order.role, identity.node(), &path).await?;
         let store = open_patiently(&path, tier.settings, tier.disk).await?;
         let cache = if order.role == Role::Cache { open_cache(home, settings) } else { None };
+        let popular = cache.clone().map(popular::wishes);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let vitals = Arc::new(Vitals::default());
-        let items = items_of(order.keeping, &store, cache.as_ref());
+        let pulled = cache.as_ref().zip(popular.as_ref().map(|(wishes, _)| wishes));
+        let items = items_of(order.keeping, &store, pulled);
         let items: Arc<dyn Items> =
             Arc::new(WatchedItems { items, vitals: Arc::clone(&vitals), clock: Arc::clone(&clock) });
         let traffic = Arc::new(Traffic::new(Arc::clone(&clock), traffic(settings)));
@@ -366,19 +368,12 @@ impl Node {
         let mut maintenance = Maintenance::start(&store, &world, &settings.storage, (metrics, &vitals), home);
         let leaving = Leaving::new(home);
         maintenance.follow(Arc::clone(&leaving), network.clone(), Arc::clone(&world.clock));
-        let teller = Teller::start(&settings.alerts, &world.clock);
-        metrics.add(teller.source());
-        maintenance.watch(Watching {
-            world: world.clone(),
-            own,
-            items: Arc::clone(&items),
-            vitals,
-            outlook: Arc::clone(server.outlook()),
-            teller,
-            alerts: alert_settings(settings),
-            leaving: settings.health.drain_failing.is_on().then_some(leaving),
-            pause: settings.health.check_every.duration(),
-        });
+        maintenance.watch(watching(&server, settings, &world, (own, &items), (vitals, leaving)));
+        if let (Some((wishes, waiting)), Some(cache)) = (popular, &cache) {
+            metrics.add(Arc::new(wishes));
+            let world = World { cache: Arc::new(cache.clone()), ..world.clone() };
+            maintenance.pull(waiting, world, pull_settings(settings));
+        }
         if matches!(order.role, Role::Storage | Role::Archival) {
             let keeper = Keeper::new(world, own, items, keep_settings(settings, own), Arc::new(Unobserved));
             maintenance.keep(keeper, (metrics, server.outlook()), settings.repair.check_every.duration());
@@ -432,6 +427,29 @@ fn world_of_node(
     }
 }
 
+/// What watches a node, and tells of what is wrong.
+fn watching(
+    server: &Server,
+    settings: &Settings,
+    world: &World,
+    (own, items): (NodeId, &Arc<dyn Items>),
+    (vitals, leaving): (Arc<Vitals>, Arc<Leaving>),
+) -> Watching {
+    let teller = Teller::start(&settings.alerts, &world.clock);
+    server.metrics().add(teller.source());
+    Watching {
+        world: world.clone(),
+        own,
+        items: Arc::clone(items),
+        vitals,
+        outlook: Arc::clone(server.outlook()),
+        teller,
+        alerts: alert_settings(settings),
+        leaving: settings.health.drain_failing.is_on().then_some(leaving),
+        pause: settings.health.check_every.duration(),
+    }
+}
+
 /// What a node says of itself to the mesh.
 fn offer(settings: &Settings, role: Role, domain: FailureDomain) -> NodeOffer {
     NodeOffer {
@@ -440,17 +458,6 @@ fn offer(settings: &Settings, role: Role, domain: FailureDomain) -> NodeOffer {
         capacity: settings.storage.capacity.bytes(),
         grace: settings.placement.grace.duration(),
         software: env!("CARGO_PKG_VERSION").to_owned(),
-    }
-}
-
-/// The items that a node keeps and serves.
-fn items_of(keeping: Keeping, store: &Store, cache: Option<&DiskCache>) -> Arc<dyn Items> {
-    match (keeping, cache) {
-        (Keeping::BlocksForBenchmark, _) => Arc::new(Discarding(store.clone())),
-        (Keeping::Everything, Some(cache)) => {
-            Arc::new(CachedItems { items: Arc::new(store.clone()), cache: cache.clone() })
-        }
-        (Keeping::Everything, None) => Arc::new(store.clone()),
     }
 }
 
@@ -539,21 +546,6 @@ fn with_receipts(server: Server, receipts: Option<&Arc<ReceiptLog>>) -> Server {
     server.countersigning(Arc::clone(receipts) as Arc<dyn Receipts>)
 }
 
-/// The home's cache; `None` where the settings want none, or it can't be used: what it is for works without it.
-fn open_cache(home: &Home, settings: &Settings) -> Option<DiskCache> {
-    let options = CacheSettings {
-        directory: home.cache_path(),
-        capacity: settings.cache.capacity.bytes(),
-        time_to_live: settings.cache.time_to_live.duration(),
-        free_floor: settings.storage.free_floor.bytes(),
-    };
-    if options.capacity == 0 {
-        return None;
-    }
-    let opened = DiskCache::open(options, Arc::new(SystemClock::start()));
-    opened.inspect_err(|error| tracing::warn!(%error, "the cache can't be used")).ok()
-}
-
 fn record(node: NodeId, domain: FailureDomain, capacity: u64) -> NodeRecord {
     NodeRecord {
         node,
@@ -574,29 +566,4 @@ fn full_address(entry: &PeerAddress) -> Multiaddr {
 
 fn make_directory(path: &Path) -> Result<(), AssembleError> {
     fs::create_dir_all(path).map_err(|source| AssembleError::Directory { path: path.to_owned(), source })
-}
-
-/// Opens a store. Another command that has it open is waited for.
-async fn open_patiently(
-    path: &Path,
-    settings: StoreSettings,
-    disk: Arc<dyn Disk>,
-) -> Result<Store, AssembleError> {
-    let failed = |source| AssembleError::Store { path: path.to_owned(), source };
-    make_directory(path)?;
-    let clock = SystemClock::start();
-    loop {
-        let (directory, disk) = (path.to_owned(), Arc::clone(&disk));
-        let open = move || {
-            let entropy: &dyn Entropy = &SystemEntropy;
-            Store::open(&directory, settings, disk, entropy)
-        };
-        let opened = tokio::task::spawn_blocking(open).await.expect("opening a store does not panic");
-        match opened {
-            Err(OpenError::InUse(_)) if clock.elapsed() < IN_USE_PATIENCE => {
-                clock.sleep(IN_USE_PAUSE).await;
-            }
-            opened => return opened.map_err(failed),
-        }
-    }
 }

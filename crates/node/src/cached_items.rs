@@ -13,10 +13,13 @@ use datamesh_store::cache::DiskCache;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::popular::Wishes;
+
 /// Fetches from the items, else from the cache. What is cached is neither described nor leased: nobody may count on it.
 pub(crate) struct CachedItems {
     pub(crate) items: Arc<dyn Items>,
     pub(crate) cache: DiskCache,
+    pub(crate) wishes: Wishes,
 }
 
 impl Items for CachedItems {
@@ -73,7 +76,15 @@ impl Items for CachedItems {
     }
 
     fn describe(&self, part: PartId) -> BoxFuture<'_, Result<Option<Description>, ItemsError>> {
-        self.items.describe(part)
+        async move {
+            let described = self.items.describe(part).await;
+            // Whoever asks a cache node for what it can't describe would have liked to get it there.
+            if matches!(described, Ok(None)) && self.cache.has(vec![part.item]).await == [false] {
+                self.wishes.note(part);
+            }
+            described
+        }
+        .boxed()
     }
 
     fn summarise(&self, groups: Vec<PlacementGroup>) -> BoxFuture<'_, Result<Vec<Summary>, ItemsError>> {

@@ -17,6 +17,7 @@ pub mod measure;
 pub mod metrics;
 mod neighbours;
 pub mod outlook;
+mod popular;
 pub mod quotas;
 mod receipting;
 pub mod receipts;

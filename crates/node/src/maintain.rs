@@ -7,6 +7,7 @@ use std::time::Duration;
 use datamesh_core::time::Epoch;
 use datamesh_core::topology::NodeState;
 use datamesh_engine::keep::{Keeper, Round, Watch};
+use datamesh_engine::transfer::TransferSettings;
 use datamesh_engine::world::{Clock, ItemsError, Peers, World};
 use datamesh_net::Network;
 use datamesh_store::{Collected, Store};
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::home::Home;
 use crate::metrics::{KeepTally, Registry, Source};
 use crate::outlook::Outlook;
+use crate::popular::Waiting;
 use crate::scrub::{Mending, Scrub, ScrubTally};
 use crate::settings::StorageSettings;
 use crate::vitals::Vitals;
@@ -86,6 +88,11 @@ impl Maintenance {
     /// Says to the mesh whether the node gives away what it holds, as its home says.
     pub(crate) fn follow(&mut self, leaving: Arc<Leaving>, network: Network, clock: Arc<dyn Clock>) {
         self.0.push(tokio::spawn(follow(leaving, network, clock)));
+    }
+
+    /// Pulls what is wanted again and again into the cache of a cache node.
+    pub(crate) fn pull(&mut self, waiting: Waiting, world: World, settings: TransferSettings) {
+        self.0.push(tokio::spawn(waiting.pull_all(world, settings)));
     }
 
     /// Keeps the node's placement groups whole: looks at them one period after the start and after each look.

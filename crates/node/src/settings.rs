@@ -274,6 +274,8 @@ settings! {
         capacity: ByteSize = "10GB",
         /// How long one stays that nobody asks for again.
         time_to_live: Period = "7days",
+        /// How fast a cache node gets from holders what it was asked for twice.
+        pull_rate: RateLimit = "32MiB/s",
     }
     /// What this program tells others of its work.
     metrics: MetricsSettings {

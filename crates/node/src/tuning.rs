@@ -90,6 +90,16 @@ pub(crate) fn alert_settings(settings: &Settings) -> AlertSettings {
     }
 }
 
+/// How a cache node gets what is popular: behind all that it serves.
+pub(crate) fn pull_settings(settings: &Settings) -> TransferSettings {
+    let download = settings.cache.pull_rate.rate();
+    TransferSettings {
+        priority: Priority::Background,
+        limits: ByDirection { download, ..ByDirection::default() },
+        ..transfer(settings)
+    }
+}
+
 /// Where shards move beside libp2p.
 pub(crate) fn data_plane(settings: &Settings) -> DataPlane {
     let congestion = settings.network.congestion_control.name().map(str::to_owned);

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use datamesh_core::id::{BlockId, ItemId};
+use datamesh_core::id::{BlockId, ItemId, StripeId};
 use datamesh_core::manifest::Stripe;
 use datamesh_engine::world::{Cache, Clock};
 use futures::FutureExt;
@@ -190,6 +190,14 @@ impl DiskCache {
         let within = |position: u32| usize::try_from(position).unwrap_or(usize::MAX).min(whole.len());
         let end = size.map_or(whole.len(), |size| within(offset.saturating_add(size)));
         Some(whole.slice(within(offset)..end.max(within(offset))))
+    }
+
+    /// Notes that somebody wants a stripe, and says whether somebody did before within the time to live. Reads and writes a few
+    /// blocks of 64 bytes; what is wanted again is let in when it is offered.
+    #[must_use]
+    pub fn is_wanted_again(&self, stripe: StripeId) -> bool {
+        let now = self.shared.clock.now();
+        self.shared.doorkeeper.sight(Key::Stripe(stripe), now) == Sighting::Again
     }
 
     /// Says for each item whether [`DiskCache::item`] would likely have it.

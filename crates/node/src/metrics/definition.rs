@@ -215,6 +215,9 @@ metrics! {
     /// What the cache was offered: `admitted`, `declined` because it was asked for once only, or `dropped` because too much was
     /// waiting to be written.
     CACHE_OFFERS = Counter "datamesh_cache_offers" ["outcome"];
+    /// Stripes that a cache node was asked for again and got from their holders: `succeeded`, `failed`, or `dropped` because too many
+    /// were waiting.
+    CACHE_PULLS = Counter "datamesh_cache_pulls" ["outcome"];
     /// Entries that left the cache: `evicted` for room, `expired` unused, or `rotten`.
     CACHE_REMOVALS = Counter "datamesh_cache_removals" ["reason"];
     /// Bytes that the cache takes on disk.
