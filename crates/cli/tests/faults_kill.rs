@@ -1,4 +1,4 @@
-//! `kill -9` at random moments of repair: nothing is lost, and it comes to its end.
+//! `kill -9` at random moments of repair and of garbage collection: nothing is lost, and both come to their end.
 
 mod support;
 
@@ -6,19 +6,20 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use support::objects::{Objects, metric};
+use support::objects::{Objects, metric, wait_until};
 use support::{Mesh, Random, files_below, scaled};
 
 const NODES: usize = 7;
 const MIB: u64 = 1 << 20;
-const HASTY: [(&str, &str); 4] = [
+const HASTY: [(&str, &str); 5] = [
     ("repair.check_every", "500ms"),
     ("repair.settle", "500ms"),
     ("placement.grace", "10s"),
+    ("storage.collect_every", "1s"),
     ("storage.free_floor", "0B"),
 ];
 
-/// Kills.
+/// Kills of each kind.
 fn kill_count() -> usize {
     scaled(5, 100)
 }
@@ -76,4 +77,45 @@ fn a_repair_whose_nodes_are_killed_comes_to_its_end_and_loses_nothing() {
         kill_count()
     );
     assert!(made_again(&mesh) > 0 && unfinished > 0, "no kill came during a repair");
+}
+
+/// Bytes of the files that all nodes' items lie in.
+fn size_on_disk(mesh: &Mesh) -> u64 {
+    let size = |home: &std::path::Path| -> u64 {
+        let files = files_below(home).into_iter().filter(|file| file.to_string_lossy().contains("segment"));
+        files.map(|file| fs::metadata(home.join(file)).map_or(0, |metadata| metadata.len())).sum()
+    };
+    mesh.nodes.iter().map(|node| size(&node.home)).sum()
+}
+
+#[test]
+fn a_collection_that_is_killed_loses_nothing_and_gives_all_back_in_the_end() {
+    let mut mesh = Mesh::start_with(NODES, &HASTY);
+    let (mut objects, mut random) = (Objects::new(113), Random(114));
+    objects.put_whole(&mesh, 2, 3 * MIB);
+    for round in 0..kill_count() {
+        objects.put_whole(&mesh, 1, 96 * MIB);
+        let before = size_on_disk(&mesh);
+        // The large one is deleted, between others that stay.
+        objects.list.rotate_right(1);
+        objects.delete_oldest(&mesh);
+        for _ in 0..2 {
+            thread::sleep(moment(&mut random, 900));
+            let victim = any_of(&mut random, NODES);
+            mesh.nodes[victim].kill();
+            mesh.nodes[victim].restart();
+        }
+        mesh.wait_for_nodes(NODES);
+        objects.wait_until_whole(&mesh, &format!("round {round}"), whole_within());
+        // In 4+2 it was 144 MiB; a node gives back at once what is a sixteenth of a segment or more.
+        let within = whole_within();
+        let took = wait_until("the space is given back", within, || size_on_disk(&mesh) + 120 * MIB < before);
+        println!(
+            "round {round}: {before} bytes became {} in {:.1} s",
+            size_on_disk(&mesh),
+            took.as_secs_f64()
+        );
+        objects.put_whole(&mesh, 1, MIB);
+    }
+    objects.read_back(&mesh);
 }

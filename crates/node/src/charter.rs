@@ -164,14 +164,17 @@ impl Charter {
         Ok(Some(Self { secret }))
     }
 
-    /// Keeps it for the home's node.
+    /// Keeps it for the home's node. What is kept already is not written again: a node starts on a full disk too.
     ///
     /// # Errors
-    /// [`CharterError::Home`].
+    /// [`CharterError`] when it can't be written, or what was kept can't be read.
     ///
     /// # Panics
     /// Never: a number and a word are TOML.
     pub fn keep(&self, home: &Home) -> Result<(), CharterError> {
+        if home.charter_path().exists() && Self::kept(home)?.as_ref() == Some(self) {
+            return Ok(());
+        }
         let lock = home.lock()?;
         if let Some(secret) = &self.secret {
             lock.write(&home.node_secret_path(), &line(secret), Access::Secret)?;
