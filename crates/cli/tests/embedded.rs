@@ -289,9 +289,9 @@ fn the_first_rule_of_the_policy_that_matches_chooses_the_scheme() {
     };
     let by = |scheme: &str, rule: &str| (scheme.to_owned(), Some(rule.to_owned()));
     assert_eq!(scheme(&["--type", "image/jpeg", &small]), by("1+2", "type=image/* scheme=1+2"));
-    assert_eq!(scheme(&[&small]), by("2+1", "size>50kB scheme=2+1"));
+    assert_eq!(scheme(&[&small]), by("2+1", "size>50KB scheme=2+1"));
     assert_eq!(scheme(&[&large]), by("3+2", "name=*.tar size>1MiB scheme=3+2"));
-    assert_eq!(scheme(&["--name", "large", &large]), by("2+1", "size>50kB scheme=2+1"));
+    assert_eq!(scheme(&["--name", "large", &large]), by("2+1", "size>50KB scheme=2+1"));
     assert_eq!(scheme(&["--scheme", "4+1", &large]), ("4+1".to_owned(), None), "who asks for one gets it");
     let output = run(&desk.home(), &["put", &large]);
     assert!(text(&output.stdout).contains("3+2, by rule 2 of put.policy"), "{}", text(&output.stdout));

@@ -10,7 +10,7 @@ macro_rules! examples {
 }
 
 examples! {
-    PUT = r#"{"object":"bafyr4i…","name":"file","size":1000,"packed_size":1016,"stored_size":1536,"reused_size":0,"sent_size":1536,"scheme":"4+2","policy":"size>500B scheme=4+2","mode":"sealed","stripe_count":1,"stripes_reused":0,"stripes_resumed":0,"acknowledged":"whole","until":null,"seconds":0.1}"#;
+    PUT = r#"{"object":"bafyr4i…","name":"file","size":1000,"packed_size":1016,"stored_size":1536,"reused_size":0,"sent_size":1536,"scheme":"4+2","policy":"scheme=4+2","mode":"sealed","stripe_count":1,"stripes_reused":0,"stripes_resumed":0,"acknowledged":"whole","until":null,"seconds":0.1}"#;
     GET = r#"{"object":"bafyr4i…","name":"file","size":1000,"resumed_size":0,"out":"file","seconds":0.1}"#;
     ENTRY = r#"{"object":"bafyr4i…","name":"file","size":1000,"stored_size":1536,"mode":"sealed","scheme":"4+2","created":"2026-03-01T12:00:00Z","network":"embedded","acknowledged":"whole","until":null}"#;
     STATS = r#"{"object_count":1,"degraded_count":0,"size":1000,"stored_size":1536,"overhead":1.5,"unique_size":1024,"redundancy":1.5,"compression":0.97,"objects_by_mode":{"sealed":1},"modes":[{"mode":"sealed","object_count":1,"size":1000,"stored_size":1536}],"networks":[{"network":"embedded","object_count":1,"size":1000,"stored_size":1536}],"cache":{"used":0,"capacity":10000000000,"hits":0,"misses":0,"hit_ratio":null}}"#;
