@@ -12,6 +12,7 @@ use datamesh_net::MeshKey;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::home::stored::{self, StoredFileError};
 use crate::home::{Access, Home, HomeError, read};
 use crate::system::SystemEntropy;
 
@@ -49,22 +50,9 @@ pub enum CharterError {
         /// What it is told.
         told: &'static str,
     },
-    /// The file is not what this program writes.
-    #[error("{} is malformed: {why}", path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A later version of the program wrote the file.
-    #[error("{} has version {version}; this program knows {FORMAT_VERSION}", path.display())]
-    Version {
-        /// Which file.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
+    /// The file can't be understood.
+    #[error(transparent)]
+    Stored(#[from] StoredFileError),
     /// The mesh is private, and its secret is gone.
     #[error("{} is missing: the secret of the private mesh that this home's node is of", .0.display())]
     Missing(PathBuf),
@@ -150,13 +138,8 @@ impl Charter {
             // Nodes that came up before there were charters were of open meshes.
             return Ok(home.node_disk_path().join("items").exists().then(Self::default));
         };
-        let stored: Stored = toml_edit::de::from_str(&text).map_err(|error| CharterError::Malformed {
-            path: path.clone(),
-            why: error.message().to_owned(),
-        })?;
-        if stored.version != FORMAT_VERSION {
-            return Err(CharterError::Version { path, version: stored.version });
-        }
+        let known = FORMAT_VERSION..=FORMAT_VERSION;
+        let stored = stored::parse(&path, &text, known, |stored: &Stored| stored.version)?;
         let secret = match stored.kind {
             Kind::Open => None,
             Kind::Private => Some(read_secret(home.node_secret_path())?),

@@ -5,6 +5,7 @@
 
 mod name;
 mod networks;
+pub(crate) mod stored;
 
 use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -22,6 +23,7 @@ use crate::settings::StorageSettings;
 pub use datamesh_store::catalog::CatalogError;
 pub use name::{Name, ParseNameError};
 pub use networks::{EMBEDDED_MESH, Mesh, Networks, NetworksError};
+pub use stored::StoredFileError;
 
 const HOME_FILE_SIZE_MAX: u64 = 16 * 1024 * 1024;
 const EMBEDDED_DISK_COUNT: usize = 6;

@@ -4,7 +4,6 @@
 //! its secret text. Rotation makes a new current identity and keeps the old one, which still opens what was put for it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use datamesh_codec::keys::{LockedIdentity, lock, unlock};
 use datamesh_core::id::OwnerId;
@@ -14,6 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 pub use datamesh_codec::keys::{Entropy, Identity, ParseKeyError, Recipient, UnlockError};
 
+use crate::home::stored::{self, StoredFileError};
 use crate::home::{Access, Home, HomeError, HomeLock, Name, read};
 
 /// What the first identity is called unless the user says.
@@ -49,22 +49,9 @@ pub enum KeyringError {
     /// The file.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The file is not what this program writes.
-    #[error("{} is malformed: {why}", path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A later version of the program wrote the file.
-    #[error("{} has version {version}; this program knows {FORMAT_VERSION}", path.display())]
-    Version {
-        /// Which file.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
+    /// The file can't be understood.
+    #[error(transparent)]
+    Stored(#[from] StoredFileError),
     /// There is no identity at all.
     #[error("there is no identity yet")]
     Empty,
@@ -135,13 +122,9 @@ impl Keyring {
         let Some(text) = read(&path, Access::Secret)? else {
             return Ok(Self::default());
         };
-        let malformed = |why: String| KeyringError::Malformed { path: path.clone(), why };
-        // The parser's own text would quote the line, which may be a secret.
-        let stored: Stored = toml_edit::de::from_str(&text)
-            .map_err(|error: toml_edit::de::Error| malformed(error.message().to_owned()))?;
-        if stored.version != FORMAT_VERSION {
-            return Err(KeyringError::Version { path, version: stored.version });
-        }
+        let malformed = |why: String| KeyringError::Stored(StoredFileError::malformed(&path, why));
+        let known = FORMAT_VERSION..=FORMAT_VERSION;
+        let stored = stored::parse(&path, &text, known, |stored: &Stored| stored.version)?;
         let mut keyring = Self { current: stored.current, entries: BTreeMap::new() };
         for identity in &stored.identities {
             let entry = Entry::from_stored(identity)

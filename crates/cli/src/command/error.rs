@@ -157,10 +157,9 @@ impl From<KeyringError> for CommandError {
             KeyringError::Home(error) => error.into(),
             KeyringError::Empty | KeyringError::Unknown(_) => Self::from_error(Exit::NotFound, error),
             KeyringError::PasswordNeeded | KeyringError::Unlock(_) => Self::from_error(Exit::Denied, error),
-            KeyringError::Malformed { .. }
-            | KeyringError::Version { .. }
-            | KeyringError::Taken(_)
-            | KeyringError::Known(_) => Self::from_error(Exit::Failed, error),
+            KeyringError::Stored(_) | KeyringError::Taken(_) | KeyringError::Known(_) => {
+                Self::from_error(Exit::Failed, error)
+            }
         };
         hint.into_iter().fold(error, Self::hint)
     }
@@ -175,9 +174,9 @@ impl From<NetworksError> for CommandError {
                 Self::from_error(Exit::NotFound, error).hint("datamesh networks shows those that were joined")
             }
             NetworksError::Reserved => Self::from_error(Exit::Usage, error),
-            NetworksError::Malformed { .. }
-            | NetworksError::Version { .. }
-            | NetworksError::TooManyAddresses(_) => Self::from_error(Exit::Failed, error),
+            NetworksError::Stored(_) | NetworksError::TooManyAddresses(_) => {
+                Self::from_error(Exit::Failed, error)
+            }
         }
     }
 }
@@ -191,9 +190,7 @@ impl From<CharterError> for CommandError {
             ),
             CharterError::Missing(_) => Self::from_error(Exit::Denied, error)
                 .hint("copy it back from another node or client of the mesh"),
-            CharterError::Secret { .. } | CharterError::Malformed { .. } | CharterError::Version { .. } => {
-                Self::from_error(Exit::Failed, error)
-            }
+            CharterError::Secret { .. } | CharterError::Stored(_) => Self::from_error(Exit::Failed, error),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The meshes that were joined, and which of them commands talk to.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use datamesh_codec::keys::MeshSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::charter::{self, CharterError};
+use crate::home::stored::{self, StoredFileError};
 use crate::home::{Access, Home, HomeError, HomeLock, Name, read};
 use crate::settings::PeerAddress;
 
@@ -77,22 +77,9 @@ pub enum NetworksError {
     /// The secret of a private mesh.
     #[error(transparent)]
     Secret(#[from] CharterError),
-    /// The file is not what this program writes.
-    #[error("{} is malformed: {why}", path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A later version of the program wrote the file.
-    #[error("{} has version {version}; this program knows {FORMAT_VERSION}", path.display())]
-    Version {
-        /// Which file.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
+    /// The file can't be understood.
+    #[error(transparent)]
+    Stored(#[from] StoredFileError),
     /// No mesh of this name was joined.
     #[error("no network is called `{0}`")]
     Unknown(String),
@@ -139,12 +126,9 @@ impl Networks {
         let Some(text) = read(&path, Access::Shared)? else {
             return Ok(Self::default());
         };
-        let malformed = |why: String| NetworksError::Malformed { path: path.clone(), why };
-        let stored: Stored =
-            toml_edit::de::from_str(&text).map_err(|error| malformed(error.message().to_owned()))?;
-        if !matches!(stored.version, FORMAT_VERSION | FORMAT_VERSION_OPEN) {
-            return Err(NetworksError::Version { path, version: stored.version });
-        }
+        let malformed = |why: String| NetworksError::Stored(StoredFileError::malformed(&path, why));
+        let known = FORMAT_VERSION_OPEN..=FORMAT_VERSION;
+        let stored = stored::parse(&path, &text, known, |stored: &Stored| stored.version)?;
         let mut joined = BTreeMap::new();
         for StoredNetwork { name, addresses, private } in stored.networks {
             let entries: Result<Vec<PeerAddress>, _> = addresses.iter().map(|text| text.parse()).collect();
