@@ -42,6 +42,7 @@ fn an_owner_above_its_quota_is_refused_until_something_is_deleted() {
     // Each owner has a quota of its own; and what is kept already may be kept for longer.
     let other = mesh.path("other-client");
     json(&other, &["join", &mesh.nodes[0].address]);
+    Mesh::wait_for_nodes_of(&other, 4);
     let others = json(&other, &["put", path_text(&files[1])]).remove(0);
     assert_eq!(field(&others, "acknowledged"), "whole", "{others}");
     json(&mesh.client, &["renew", field(&first, "object")]);

@@ -334,7 +334,7 @@ impl Server {
     ) -> Result<Option<Reserved>, Refusal> {
         let Some(quotas) = quotas else { return Ok(None) };
         let items = &self.shared.items;
-        let refused = match quotas.reserve(owner, u64::from(size), || items.kept_for(&owner)) {
+        let refused = match quotas.reserve(owner, u64::from(size), || items.kept_for(&owner)).await {
             Ok(reserved) => return Ok(Some(reserved)),
             Err(refused) => refused,
         };

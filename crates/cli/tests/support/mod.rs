@@ -329,9 +329,15 @@ impl Mesh {
 
     /// Waits until the client's view of the mesh has this many reachable nodes.
     pub(crate) fn wait_for_nodes(&self, node_count: usize) {
+        Self::wait_for_nodes_of(&self.client, node_count);
+    }
+
+    /// Waits until a client's view of the mesh has this many reachable nodes. One that has just joined knows what the node
+    /// that it joined by knows, and that one may not have met again all that were restarted.
+    pub(crate) fn wait_for_nodes_of(client: &Path, node_count: usize) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let health = json(&self.client, &["health"]);
+            let health = json(client, &["health"]);
             let reachable = health[0]["nodes_reachable"].as_u64().expect("a count");
             if usize::try_from(reachable).expect("small") >= node_count {
                 return;
