@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use datamesh_backend::OpenBackendError;
 use datamesh_core::id::NodeId;
-use datamesh_engine::world::{Items, ItemsError};
+use datamesh_engine::world::{HandedOver, Items, ItemsError};
 use support::{ITEM_SIZE, PATIENCE, Redis, Tier, TierError};
 
 const ITEMS: u64 = 40;
@@ -113,7 +113,8 @@ fn a_collection_that_needs_a_backend_which_is_away_ends_and_succeeds_later() {
     tier.put_all(0..30);
     tier.wait_for_moves();
     // Most of each segment is garbage, so that the rest must be read to be kept.
-    let parts: Vec<_> = (0..30).filter(|number| number % 5 != 0).map(|number| part(&tier, number)).collect();
+    let parts: Vec<_> =
+        (0..30).filter(|number| number % 5 != 0).map(|number| handed_over(&tier, number)).collect();
     let discarded = tier.runtime.block_on(tier.store().discard(parts)).expect("discarded");
     assert_eq!(discarded, 24);
     redis.kill();
@@ -133,11 +134,10 @@ fn a_collection_that_needs_a_backend_which_is_away_ends_and_succeeds_later() {
     assert_eq!(tier.count_of(0..30), 6);
 }
 
-fn part(tier: &Tier, number: u64) -> datamesh_core::summary::PartId {
-    let item = support::item(number).0;
-    let (id, subject) = (item.id().expect("an item"), item.subject());
-    assert!(tier.get(number).expect("readable").is_some());
-    datamesh_core::summary::PartId { item: id, subject }
+fn handed_over(tier: &Tier, number: u64) -> HandedOver {
+    let part = support::item(number).0.part().expect("a part").id();
+    let known = tier.runtime.block_on(tier.store().describe(part)).expect("readable").expect("it is held");
+    HandedOver { part, leases: known.leases }
 }
 
 #[test]

@@ -278,7 +278,8 @@ async fn store_elsewhere(
             match holder {
                 Some(node) => {
                     holding.insert(node);
-                    stored.push((part.0, node));
+                    let kept = part.0.kept(&part.1).expect("a part is shorter than 4 GiB");
+                    stored.push((part.0, kept, node));
                 }
                 None => missing.push(part),
             }
@@ -287,9 +288,12 @@ async fn store_elsewhere(
             break;
         }
     }
-    for (item, node) in &stored {
+    for (item, kept, node) in &stored {
         for lease in &leases {
-            add_lease(transfer, *node, item, lease.clone()).await;
+            // Where that fails, the item is still kept under the one that it was stored with.
+            if let Err(failure) = transfer.lease(*node, item, lease, *kept).await {
+                transfer.blame(*node, &failure);
+            }
         }
         transfer.observe(Event::Repaired { node: *node });
     }
@@ -320,19 +324,6 @@ async fn leases(transfer: &Transfer, held: &[(ItemId, NodeId)], subject: Subject
         }
     }
     by_put.into_values().collect()
-}
-
-/// Keeps a repaired item under one more of its leases. Where that fails, the item is still kept under the first.
-async fn add_lease(transfer: &Transfer, node: NodeId, item: &StoredItem, lease: Signed<Lease>) {
-    let request = Message::bare(Request::Lease { item: item.clone(), lease });
-    match transfer.ask(node, request, transfer.settings.store_deadline).await {
-        Ok(Message { header: Response::Stored(_), .. }) => {}
-        Ok(Message { header: Response::Refused(refusal), .. }) => {
-            transfer.blame(node, &Failure::Refused { node, refusal });
-        }
-        Ok(_) => transfer.blame(node, &Failure::Protocol { node }),
-        Err(error) => transfer.blame(node, &Failure::Call(error)),
-    }
 }
 
 fn count(parts: usize) -> u64 {

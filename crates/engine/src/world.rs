@@ -186,8 +186,7 @@ pub trait Items: Send + Sync {
     /// [`ItemsError`] when the index can't be read.
     fn has(&self, items: Vec<ItemId>) -> BoxFuture<'_, Result<Vec<bool>, ItemsError>>;
 
-    /// What is known of an item as a part of a stripe, short of its bytes; `None` if it isn't held as one. At most
-    /// [`WIRE_LEASES_MAX`](datamesh_core::limits::WIRE_LEASES_MAX) of its leases.
+    /// What is known of an item as a part of a stripe, short of its bytes, with every lease; `None` if it isn't held as one.
     ///
     /// # Errors
     /// [`ItemsError`] when the index can't be read.
@@ -217,12 +216,12 @@ pub trait Items: Send + Sync {
     /// [`ItemsError`] when they can't be read.
     fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>>;
 
-    /// Forgets parts whatever leases they have, durably, and says how many that were: others hold them in this node's stead.
-    /// An item that is a part of something else too is kept.
+    /// Forgets parts that others hold in this node's stead, durably, and says how many that were. An item that is a part of
+    /// something else too is kept, and so is one that has got a lease since, of which the others don't know.
     ///
     /// # Errors
     /// [`ItemsError`] when that could not be made durable.
-    fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>>;
+    fn discard(&self, parts: Vec<HandedOver>) -> BoxFuture<'_, Result<u64, ItemsError>>;
 
     /// Keeps an item that is held already under one more lease, durably, and says whether it is held. The caller has
     /// checked that the lease is valid for it.
@@ -242,6 +241,15 @@ pub trait Items: Send + Sync {
 
     /// How full it is.
     fn usage(&self) -> Usage;
+}
+
+/// A part that others hold in a node's stead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandedOver {
+    /// The part.
+    pub part: PartId,
+    /// The leases of it that the others know.
+    pub leases: Vec<Signed<Lease>>,
 }
 
 /// Items that became durable together, each with the put that it is kept for. Cheap to clone.

@@ -8,7 +8,7 @@ use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::wire::{Description, StoredItem};
-use datamesh_engine::world::{Group, Items, ItemsError, Usage};
+use datamesh_engine::world::{Group, HandedOver, Items, ItemsError, Usage};
 use datamesh_store::cache::DiskCache;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -104,7 +104,7 @@ impl Items for CachedItems {
         self.items.releases(puts)
     }
 
-    fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+    fn discard(&self, parts: Vec<HandedOver>) -> BoxFuture<'_, Result<u64, ItemsError>> {
         self.items.discard(parts)
     }
 

@@ -6,7 +6,7 @@ use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::wire::{Description, StoredItem};
-use datamesh_engine::world::{Group, Items, ItemsError, Usage};
+use datamesh_engine::world::{Group, HandedOver, Items, ItemsError, Usage};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
@@ -76,7 +76,7 @@ impl<I: Items> Items for Discarding<I> {
         self.0.releases(puts)
     }
 
-    fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+    fn discard(&self, parts: Vec<HandedOver>) -> BoxFuture<'_, Result<u64, ItemsError>> {
         self.0.discard(parts)
     }
 

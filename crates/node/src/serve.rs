@@ -7,7 +7,8 @@ use bytes::Bytes;
 use datamesh_core::id::{ItemId, NodeId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release, Subject};
 use datamesh_core::limits::{
-    BLOCK_SIZE_MAX, WIRE_CLASSES_MAX, WIRE_GROUPS_MAX, WIRE_ITEMS_MAX, WIRE_PARTS_MAX, WIRE_PUTS_MAX,
+    BLOCK_SIZE_MAX, WIRE_CLASSES_MAX, WIRE_GROUPS_MAX, WIRE_ITEMS_MAX, WIRE_LEASES_MAX, WIRE_PARTS_MAX,
+    WIRE_PUTS_MAX,
 };
 use datamesh_core::receipt::{KeptItem, Receipt, ServedItem, Service};
 use datamesh_core::sign::Signed;
@@ -267,7 +268,10 @@ impl Server {
     }
 
     async fn describe(&self, part: PartId) -> Result<Response, Refusal> {
-        let description = self.shared.items.describe(part).await.map_err(refusal)?;
+        let mut description = self.shared.items.describe(part).await.map_err(refusal)?;
+        if let Some(description) = &mut description {
+            description.leases.truncate(WIRE_LEASES_MAX);
+        }
         Ok(description.map_or(Response::Absent, Response::Described))
     }
 

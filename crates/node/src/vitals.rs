@@ -9,7 +9,7 @@ use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::wire::{Description, StoredItem};
-use datamesh_engine::world::{Clock, Group, Items, ItemsError, Usage};
+use datamesh_engine::world::{Clock, Group, HandedOver, Items, ItemsError, Usage};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -160,7 +160,7 @@ impl Items for WatchedItems {
         self.noting(self.items.releases(puts))
     }
 
-    fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+    fn discard(&self, parts: Vec<HandedOver>) -> BoxFuture<'_, Result<u64, ItemsError>> {
         self.noting(self.items.discard(parts))
     }
 

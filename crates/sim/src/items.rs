@@ -7,11 +7,11 @@ use std::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 use datamesh_core::id::{ItemId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release, Subject};
-use datamesh_core::limits::{ITEM_LEASES_MAX, WIRE_LEASES_MAX};
+use datamesh_core::limits::ITEM_LEASES_MAX;
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::wire::{Description, StoredItem};
-use datamesh_engine::world::{Group, Items, ItemsError, Usage};
+use datamesh_engine::world::{Group, HandedOver, Items, ItemsError, Usage};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
@@ -153,7 +153,7 @@ impl State {
         let held = self.items.get(&part.item)?;
         let (item, leases) = held.parts.get(&part.subject)?;
         let size = u32::try_from(held.bytes.len()).expect("items are far below 4 GiB");
-        let leases = leases.values().take(WIRE_LEASES_MAX).cloned().collect();
+        let leases = leases.values().cloned().collect();
         Some(Description { item: item.clone(), size, leases })
     }
 
@@ -251,10 +251,16 @@ impl Items for MemoryItems {
         ready(Ok(puts.iter().filter_map(|put| state.released.get(put)).cloned().collect())).boxed()
     }
 
-    fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+    fn discard(&self, parts: Vec<HandedOver>) -> BoxFuture<'_, Result<u64, ItemsError>> {
         let mut state = self.state();
-        let discarded = parts.into_iter().filter(|part| {
-            let only = |held: &Held| held.parts.len() == 1 && held.parts.contains_key(&part.subject);
+        let discarded = parts.into_iter().filter(|HandedOver { part, leases }| {
+            let only = |held: &Held| {
+                let known = held
+                    .parts
+                    .get(&part.subject)
+                    .is_some_and(|(_, kept)| kept.values().all(|lease| leases.contains(lease)));
+                held.parts.len() == 1 && known
+            };
             state.items.get(&part.item).is_some_and(only) && state.items.remove(&part.item).is_some()
         });
         let count = discarded.count();

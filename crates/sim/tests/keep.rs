@@ -6,8 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datamesh_codec::keys::Identity;
 use datamesh_core::id::{ItemId, NodeId};
+use datamesh_core::lease::{Lease, LeaseTag};
+use datamesh_core::sign::Signed;
 use datamesh_core::summary::Part;
+use datamesh_core::time::Epoch;
 use datamesh_core::topology::NodeState;
 use datamesh_engine::keep::{KeepSettings, Keeper, Round};
 use datamesh_engine::progress::Unobserved;
@@ -18,7 +22,7 @@ use datamesh_engine::world::Items;
 use datamesh_sim::fault::Fault;
 use datamesh_sim::network::{CallCount, CallKind, Link};
 use datamesh_sim::world::SimWorld;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 
 use crate::common::{Mesh, noise};
 
@@ -130,9 +134,27 @@ impl Kept {
         }
     }
 
+    /// Whether a part is held somewhere under the lease of the later put.
+    async fn has_later_lease(&self, part: &Part) -> bool {
+        for node in self.keepers.keys() {
+            let known = self.mesh.items[node].describe(part.id()).await.expect("readable");
+            if known.is_some_and(|known| known.leases.contains(&later_lease(&self.mesh.owner, part))) {
+                return true;
+            }
+        }
+        false
+    }
+
     fn counts(&self) -> [CallCount; 2] {
         [CallKind::Store, CallKind::Fetch].map(|kind| self.mesh.sim.network().counts(kind))
     }
+}
+
+/// The wish of a later put that a part be kept.
+fn later_lease(owner: &Identity, part: &Part) -> Signed<Lease> {
+    let tag = LeaseTag::from_bytes([77; 16]);
+    let lease = Lease { owner: owner.owner(), tag, subject: part.subject, until: Epoch::NEVER };
+    Signed::sign(lease, owner.signing_key())
 }
 
 #[test]
@@ -258,6 +280,72 @@ fn what_joins_is_given_its_share_and_no_more() {
         let gained = u64::try_from(gained).expect("few");
         assert!(handed_over * 10 <= gained * 11, "{handed_over} handed over, {gained} gained");
         assert_eq!(kept.mesh.get(done.object).await.expect("whole"), bytes);
+    });
+}
+
+#[test]
+fn a_lease_that_comes_while_a_part_is_handed_over_goes_with_it() {
+    SimWorld::run(11, Link::default(), async |sim| {
+        let mut kept = Kept::new(sim, 8);
+        kept.mesh.put(&noise(11, 40 << 20), "4+2").await.expect("acknowledged");
+        kept.settle().await;
+        let mut parts: Vec<(NodeId, Part)> = Vec::new();
+        for node in kept.keepers.keys() {
+            parts.extend(kept.parts(node).into_iter().map(|part| (*node, part)));
+        }
+        for number in 8..14 {
+            kept.add_node(number);
+        }
+        // Another put, which knows of none of the new nodes yet, has the old holders keep what they hold.
+        let (items, owner, clock) = (kept.mesh.items.clone(), kept.mesh.owner.clone(), kept.mesh.sim.clock());
+        let putting = async {
+            clock.sleep(PAUSE).await;
+            let mut leased = Vec::new();
+            for (node, part) in &parts {
+                clock.sleep(Duration::from_millis(1)).await;
+                if items[node].lease(part.item, later_lease(&owner, part)).await == Ok(true) {
+                    leased.push(*part);
+                }
+            }
+            leased
+        };
+        let (leased, _) = join(putting, kept.round()).await;
+        let (_, handed_over) = kept.settle().await;
+        println!("{} of {} parts leased, {handed_over} handed over after that", leased.len(), parts.len());
+        assert!(leased.len() > 10 && leased.len() < parts.len(), "both before and after: {}", leased.len());
+        kept.assert_in_place();
+        for part in leased {
+            assert!(kept.has_later_lease(&part).await, "{part:?}");
+        }
+    });
+}
+
+#[test]
+fn a_part_that_two_have_is_dropped_by_one_when_the_other_knows_all_its_leases() {
+    SimWorld::run(12, Link::default(), async |sim| {
+        let mut kept = Kept::new(sim, 12);
+        kept.mesh.put(&noise(12, 4 << 20), "4+2").await.expect("acknowledged");
+        kept.settle().await;
+        let mut doubled = Vec::new();
+        for node in kept.keepers.keys() {
+            let is_new = |part: &Part| doubled.iter().all(|other: &Part| other.subject != part.subject);
+            let Some(part) = kept.parts(node).into_iter().find(is_new) else { continue };
+            let known = kept.mesh.items[node].describe(part.id()).await.expect("readable").expect("held");
+            let bytes =
+                kept.mesh.items[node].fetch_checked(part.item).await.expect("readable").expect("held");
+            let has = |other: &NodeId| kept.parts(other).iter().any(|held| held.subject == part.subject);
+            let other = kept.keepers.keys().find(|other| !has(other)).expect("a node that is no holder");
+            let stored =
+                kept.mesh.items[other].store(known.item, later_lease(&kept.mesh.owner, &part), bytes);
+            stored.await.expect("room");
+            doubled.push(part);
+        }
+        assert!(doubled.len() >= 4, "{doubled:?}");
+        kept.settle().await;
+        kept.assert_in_place();
+        for part in doubled {
+            assert!(kept.has_later_lease(&part).await, "{part:?}");
+        }
     });
 }
 

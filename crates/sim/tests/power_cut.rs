@@ -18,7 +18,7 @@ use datamesh_core::lease::{Lease, LeaseTag, Release};
 use datamesh_core::sign::Signed;
 use datamesh_core::time::Epoch;
 use datamesh_core::wire::StoredItem;
-use datamesh_engine::world::{Entropy, Items, ItemsError};
+use datamesh_engine::world::{Entropy, HandedOver, Items, ItemsError};
 use datamesh_sim::disk::{Honesty, SimDisk};
 use datamesh_sim::draw::Draws;
 use datamesh_store::{OpenError, Store, StoreSettings};
@@ -29,7 +29,7 @@ use futures::poll;
 
 const DIRECTORY: &str = "/store";
 const INDEX: &str = "/store/index";
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 const LIVES_PER_SEED: u64 = 4;
 const TURNS_PER_LIFE: u64 = 40;
 const OPERATIONS_PER_LIFE_MAX: u64 = 400;
@@ -244,7 +244,8 @@ async fn ask_store(store: &Store, ask: &Ask, counts: &RefCell<&mut Counts>) -> R
         Ask::Discard { item } => {
             let (stored, _) = lease(*item, 0, u64::MAX);
             let part = stored.part().expect("a block is a part").id();
-            let discarded = store.discard(vec![part]).await? == 1;
+            let leases = store.describe(part).await?.map(|known| known.leases).unwrap_or_default();
+            let discarded = store.discard(vec![HandedOver { part, leases }]).await? == 1;
             counts.borrow_mut().discarded += u64::from(discarded);
             return Ok(discarded);
         }

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use datamesh_core::id::{ItemId, PlacementGroup};
 use datamesh_core::lease::{PutId, Release};
-use datamesh_core::limits::{ITEM_LEASES_MAX, WIRE_LEASES_MAX};
+use datamesh_core::limits::ITEM_LEASES_MAX;
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::wire::Description;
@@ -101,7 +101,7 @@ pub(crate) fn fetch_checked(shared: &Shared, item: ItemId) -> Result<Option<Byte
 
 /// Reads what is known of an item as a part of one stripe.
 pub(crate) fn describe(shared: &Shared, part: &PartId) -> Result<Option<Description>, ItemsError> {
-    let mut descriptions = descriptions_of(shared, part.item, WIRE_LEASES_MAX)?.into_iter();
+    let mut descriptions = descriptions_of(shared, part.item, ITEM_LEASES_MAX)?.into_iter();
     Ok(descriptions.find(|description| description.item.subject() == part.subject))
 }
 

@@ -13,7 +13,7 @@ use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::time::Epoch;
 use datamesh_core::wire::{Description, StoredItem};
-use datamesh_engine::world::{Entropy, Group, Items, ItemsError, Usage};
+use datamesh_engine::world::{Entropy, Group, HandedOver, Items, ItemsError, Usage};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -330,7 +330,7 @@ impl Items for Store {
         self.read(move |shared| read::releases(shared, &puts)).boxed()
     }
 
-    fn discard(&self, parts: Vec<PartId>) -> BoxFuture<'_, Result<u64, ItemsError>> {
+    fn discard(&self, parts: Vec<HandedOver>) -> BoxFuture<'_, Result<u64, ItemsError>> {
         self.ask(|reply| Command::Discard { parts, reply }).boxed()
     }
 

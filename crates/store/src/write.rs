@@ -19,10 +19,9 @@ use datamesh_core::id::ItemId;
 use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::receipt::KeptItem;
 use datamesh_core::sign::Signed;
-use datamesh_core::summary::PartId;
 use datamesh_core::time::Epoch;
 use datamesh_core::wire::StoredItem;
-use datamesh_engine::world::{Group, ItemsError};
+use datamesh_engine::world::{Group, HandedOver, ItemsError};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -78,7 +77,7 @@ pub(crate) enum Command {
     /// Look at an item again that a reader found rotten, and forget it if it is.
     Condemn { item: ItemId },
     /// Forget parts that others hold.
-    Discard { parts: Vec<PartId>, reply: Reply },
+    Discard { parts: Vec<HandedOver>, reply: Reply },
     /// End expired leases and give their space back.
     Collect { now: Epoch, reply: oneshot::Sender<Result<Collected, ItemsError>> },
     /// Write a release again that a reader found rotten, if it is.

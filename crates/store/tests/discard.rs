@@ -13,7 +13,7 @@ use datamesh_store::{Store, StoreSettings};
 use futures::executor::block_on;
 use futures::future::join;
 
-use crate::support::{block, bytes, id, lease, open_with, release, settings};
+use crate::support::{block, bytes, handed_over, id, lease, open_with, release, settings};
 
 const NEVER: Epoch = Epoch::NEVER;
 const TODAY: Epoch = Epoch::from_hours(0);
@@ -52,7 +52,7 @@ fn what_is_discarded_is_gone_after_a_crash_with_the_index_and_without_it() {
     payloads.iter().for_each(|payload| put(&store, payload, 1));
     // Another lease for the same put's stripe lies elsewhere.
     block_on(store.lease(id(&block(&payloads[2])), lease(&block(&payloads[2]), 2, NEVER))).expect("leases");
-    let parts = payloads[..10].iter().map(part).collect();
+    let parts = payloads[..10].iter().map(|payload| handed_over(&store, part(payload))).collect();
     assert_eq!(block_on(store.discard(parts)), Ok(10));
     // Stored again, it is held for what was said since and for nothing before.
     put(&store, &payloads[2], 3);
@@ -79,7 +79,7 @@ fn a_discard_goes_where_compaction_goes_as_long_as_what_it_discards_is_left() {
         // One of the first segment and all of the last but one go with their put; the other segments stay as they are.
         put(&store, payload, if index == 1 || index >= 16 { 2 } else { 1 });
     }
-    assert_eq!(block_on(store.discard(vec![part(&payloads[0])])), Ok(1));
+    assert_eq!(block_on(store.discard(vec![handed_over(&store, part(&payloads[0]))])), Ok(1));
     block_on(store.release(release(2))).expect("releases");
     let rebuilt = |what: &str| {
         let copy = crash(directory.path());
@@ -102,6 +102,25 @@ fn a_discard_goes_where_compaction_goes_as_long_as_what_it_discards_is_left() {
 }
 
 #[test]
+fn what_has_got_a_lease_since_it_was_handed_over_is_kept() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let payloads: Vec<Bytes> = (0..4).map(|seed| bytes(seed, 4000)).collect();
+    let store = open_with(directory.path(), small()).expect("opens");
+    payloads.iter().for_each(|payload| put(&store, payload, 1));
+    let parts = payloads.iter().map(|payload| handed_over(&store, part(payload))).collect();
+    let again = |payload: &Bytes, tag, until| {
+        let leased = store.lease(id(&block(payload)), lease(&block(payload), tag, until));
+        assert_eq!(block_on(leased), Ok(true));
+    };
+    // The same put, for longer or shorter; another put; and what was known before.
+    again(&payloads[0], 1, Epoch::from_hours(1000));
+    again(&payloads[1], 2, NEVER);
+    again(&payloads[2], 1, NEVER);
+    assert_eq!(block_on(store.discard(parts)), Ok(2));
+    assert_eq!(held(&store, &payloads), [true, true, false, false]);
+}
+
+#[test]
 fn what_is_being_copied_can_be_discarded() {
     let directory = tempfile::tempdir().expect("a directory");
     let payloads: Vec<Bytes> = (0..40).map(|seed| bytes(seed, 4000)).collect();
@@ -110,7 +129,7 @@ fn what_is_being_copied_can_be_discarded() {
         put(&store, payload, if index % 3 == 0 { 1 } else { 2 });
     }
     block_on(store.release(release(2))).expect("releases");
-    let parts = (0..40).step_by(6).map(|index| part(&payloads[index])).collect();
+    let parts = (0..40).step_by(6).map(|index| handed_over(&store, part(&payloads[index]))).collect();
     let (collected, discarded) = block_on(join(store.collect(TODAY), store.discard(parts)));
     assert!(collected.expect("collects").segment_count > 0);
     assert_eq!(discarded, Ok(7));

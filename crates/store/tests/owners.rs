@@ -13,7 +13,7 @@ use datamesh_engine::world::Items;
 use datamesh_store::Store;
 use futures::executor::block_on;
 
-use crate::support::{block, bytes, id, lease_of, open, owner, release_of, shard};
+use crate::support::{block, bytes, handed_over, id, lease_of, open, owner, release_of, shard};
 
 const OWNERS: [u8; 3] = [1, 2, 3];
 
@@ -86,7 +86,10 @@ fn change(store: &Store, choices: &mut Choices) {
         5 | 6 => drop(block_on(store.lease(id(&item), lease_of(owner, &item, tag, until)))),
         7 => drop(block_on(store.release(release_of(owner, tag)))),
         8 => drop(block_on(store.collect(Epoch::from_hours(choices.below(40)))).expect("collects")),
-        _ => drop(block_on(store.discard(vec![item.part().expect("a part").id()])).expect("discards")),
+        _ => drop(
+            block_on(store.discard(vec![handed_over(store, item.part().expect("a part").id())]))
+                .expect("discards"),
+        ),
     }
 }
 

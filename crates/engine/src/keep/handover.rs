@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use datamesh_core::id::{NodeId, PlacementGroup};
 use datamesh_core::lease::{Lease, Subject};
 use datamesh_core::limits::WIRE_PARTS_MAX;
+use datamesh_core::receipt::KeptItem;
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
 use datamesh_core::wire::{Description, Message, Refusal, Request, Response};
@@ -15,7 +17,7 @@ use super::mend::parts;
 use super::plan::{Held, gather};
 use super::{Keeper, Round};
 use crate::transfer::{Failure, Transfer};
-use crate::world::ItemsError;
+use crate::world::{HandedOver, ItemsError};
 
 /// Groups that are handed over at once.
 const GROUPS_IN_FLIGHT: usize = 4;
@@ -23,14 +25,22 @@ const GROUPS_IN_FLIGHT: usize = 4;
 const PARTS_IN_FLIGHT: usize = 8;
 
 /// A part that is somebody else's to hold, and what is to be done about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Move {
-    /// Another holder has it.
-    Drop,
+    /// These holders have it.
+    Drop(Vec<NodeId>),
     /// This holder is to have it.
     Give(NodeId),
     /// Nobody can take it now.
     Wait,
+}
+
+/// What was done about a part.
+enum Outcome {
+    /// Others have it, and know the leases that it had here.
+    Dropped(HandedOver),
+    Given(HandedOver),
+    Waiting,
 }
 
 /// What came of the parts of a group.
@@ -94,16 +104,16 @@ impl Keeper {
         let mut dropped = Vec::new();
         let moves = view.moves(&own);
         let moves = stream::iter(moves)
-            .map(|(part, what)| async move { (part, self.carry_out(transfer, &part, what).await) });
+            .map(|(part, what)| async move { self.carry_out(transfer, &part, what).await });
         let mut moves = moves.buffer_unordered(PARTS_IN_FLIGHT);
-        while let Some((part, outcome)) = moves.next().await {
-            match outcome? {
-                Move::Drop => dropped.push(part.id()),
-                Move::Give(_) => {
+        while let Some(outcome) = moves.try_next().await? {
+            match outcome {
+                Outcome::Dropped(part) => dropped.push(part),
+                Outcome::Given(part) => {
                     moved.given += 1;
-                    dropped.push(part.id());
+                    dropped.push(part);
                 }
-                Move::Wait => moved.waiting += 1,
+                Outcome::Waiting => moved.waiting += 1,
             }
         }
         drop(moves);
@@ -123,46 +133,65 @@ impl Keeper {
         }
     }
 
-    /// Gives a part away where that is to be done, and says what was done.
-    async fn carry_out(&self, transfer: &Transfer, part: &Part, what: Move) -> Result<Move, ItemsError> {
-        let Move::Give(target) = what else { return Ok(what) };
-        let Some(Description { item, leases, .. }) = self.items.describe(part.id()).await? else {
-            return Ok(Move::Wait);
+    /// Gives a part away where that is to be done, sees to it that whoever has it knows all its leases, and says what was done.
+    async fn carry_out(&self, transfer: &Transfer, part: &Part, what: Move) -> Result<Outcome, ItemsError> {
+        let (targets, given) = match what {
+            Move::Drop(holders) => (holders, false),
+            Move::Give(holder) => (vec![holder], true),
+            Move::Wait => return Ok(Outcome::Waiting),
         };
-        let bytes = match self.items.fetch_checked(part.item).await {
-            Ok(Some(bytes)) => bytes,
+        let id = part.id();
+        let Some(description) = self.items.describe(id).await? else { return Ok(Outcome::Waiting) };
+        let bytes = match self.items.fetch_checked(id.item).await {
+            _ if !given => None,
+            Ok(Some(bytes)) => Some(bytes),
             // It is forgotten for that; the group's leader makes it again.
-            Ok(None) | Err(ItemsError::Rotten(_)) => return Ok(Move::Wait),
+            Ok(None) | Err(ItemsError::Rotten(_)) => return Ok(Outcome::Waiting),
             Err(error) => return Err(error),
         };
-        let _share = transfer.memory(bytes.len()).await;
-        let mut given = false;
+        let _share = transfer.memory(bytes.as_ref().map_or(0, Bytes::len)).await;
+        for target in targets {
+            if !self.hand_to(transfer, target, &description, bytes.clone()).await? {
+                return Ok(Outcome::Waiting);
+            }
+        }
+        let part = HandedOver { part: id, leases: description.leases };
+        Ok(if given { Outcome::Given(part) } else { Outcome::Dropped(part) })
+    }
+
+    /// Tells a node all leases of an item, the first of them with its bytes where it doesn't have them, and says whether it
+    /// holds the item under them now.
+    async fn hand_to(
+        &self,
+        transfer: &Transfer,
+        target: NodeId,
+        part: &Description,
+        bytes: Option<Bytes>,
+    ) -> Result<bool, ItemsError> {
+        let Description { item, size, leases } = part;
+        let Some(id) = item.id() else { return Ok(false) };
+        let kept = KeptItem { item: id, size: *size };
+        let today = self.world.clock.now().epoch();
+        let mut missing = bytes;
         let mut released = Vec::new();
-        for lease in leases {
-            let stored = if given {
-                let request = Message::bare(Request::Lease { item: item.clone(), lease: lease.clone() });
-                transfer.ask(target, request, transfer.settings.store_deadline).await.map_or_else(
-                    |error| Err(Failure::Call(error)),
-                    |answer| match answer.header {
-                        Response::Stored(_) => Ok(()),
-                        Response::Refused(refusal) => Err(Failure::Refused { node: target, refusal }),
-                        _ => Err(Failure::Protocol { node: target }),
-                    },
-                )
-            } else {
-                transfer.store(target, item.clone(), lease.clone(), bytes.clone()).await
+        for lease in leases.iter().filter(|lease| !lease.unverified().expired(today)) {
+            let stored = match &missing {
+                Some(bytes) => transfer.store(target, item.clone(), lease.clone(), bytes.clone()).await,
+                None => transfer.lease(target, item, lease, kept).await,
             };
             match stored {
-                Ok(()) => given = true,
-                Err(Failure::Refused { refusal: Refusal::Released, .. }) => released.push(lease),
+                Ok(()) => missing = None,
+                Err(Failure::Refused { refusal: Refusal::Released, .. }) => released.push(lease.clone()),
+                // It has lost the item since it was asked.
+                Err(Failure::Absent { .. }) => return Ok(false),
                 Err(failure) => {
                     transfer.blame(target, &failure);
-                    return Ok(Move::Wait);
+                    return Ok(false);
                 }
             }
         }
         self.learn_releases(transfer, target, released).await?;
-        Ok(if given { what } else { Move::Wait })
+        Ok(missing.is_none())
     }
 
     /// Ends the leases that another node knows to be released: this one was away when the owner said so.
@@ -207,7 +236,7 @@ impl View {
         let mut moves = Vec::new();
         // What others have goes first, so that what is kept of several parts of a stripe is one that nobody else has.
         let mut parts: Vec<(PartId, &Part)> = own.iter().map(|part| (part.id(), part)).collect();
-        parts.sort_by_key(|(id, part)| (self.others_have(part), *id));
+        parts.sort_by_key(|(id, part)| (self.others_with(part).is_some(), *id));
         for (_, part) in parts {
             let holders = &self.order[..part.redundancy.shard_count().min(self.order.len())];
             if holders.contains(&self.own) && kept.insert(part.subject) {
@@ -215,26 +244,31 @@ impl View {
             }
             let given = given.entry(part.subject).or_default();
             let what = self.what_to_do(part, holders, given);
-            if let Move::Give(node) = what {
-                given.insert(node);
+            if let Move::Give(node) = &what {
+                given.insert(*node);
             }
             moves.push((*part, what));
         }
         moves
     }
 
-    /// Whether the part is with another holder too.
-    fn others_have(&self, part: &Part) -> bool {
-        let Some(held) = self.theirs.get(&part.subject) else { return false };
-        if part.redundancy.data_count() == 1 {
-            return held.healthy_count() >= part.redundancy.shard_count();
-        }
-        held.parts.iter().any(|(_, index, _)| *index == part.index)
+    /// The other holders that have the part too, if they are enough for this node not to need it.
+    fn others_with(&self, part: &Part) -> Option<Vec<NodeId>> {
+        let held = self.theirs.get(&part.subject)?;
+        let replicated = part.redundancy.data_count() == 1;
+        let same = held.parts.iter().filter(|(_, index, _)| replicated || *index == part.index);
+        let nodes: Vec<NodeId> = same.map(|(node, ..)| *node).collect();
+        let enough = if replicated {
+            held.healthy_count() >= part.redundancy.shard_count()
+        } else {
+            !nodes.is_empty()
+        };
+        enough.then_some(nodes)
     }
 
     fn what_to_do(&self, part: &Part, holders: &[NodeId], given: &BTreeSet<NodeId>) -> Move {
-        if self.others_have(part) {
-            return Move::Drop;
+        if let Some(others) = self.others_with(part) {
+            return Move::Drop(others);
         }
         let nothing = Held { subject: part.subject, redundancy: part.redundancy, parts: Vec::new() };
         let held = self.theirs.get(&part.subject).unwrap_or(&nothing);

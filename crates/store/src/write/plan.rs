@@ -8,9 +8,8 @@ use datamesh_core::id::ItemId;
 use datamesh_core::lease::{Lease, Release};
 use datamesh_core::limits::ITEM_LEASES_MAX;
 use datamesh_core::sign::Signed;
-use datamesh_core::summary::PartId;
 use datamesh_core::wire::StoredItem;
-use datamesh_engine::world::ItemsError;
+use datamesh_engine::world::{HandedOver, ItemsError};
 
 use crate::index::apply::apply;
 use crate::index::rows::{LeaseRow, PutKey, key_of_item, key_of_put};
@@ -172,16 +171,17 @@ impl<'a> Plan<'a> {
         Ok(Ok(0))
     }
 
-    /// Forgets items. What is kept as something else too stays; and so does an item of this very group, which is
-    /// acknowledged together with this.
-    fn discard(&mut self, parts: &[PartId]) -> Result<Outcome, GroupError> {
+    /// Forgets items. What is kept under a lease stays that was not handed over, be it as something else or because it has
+    /// come since; and so does an item of this very group, which is acknowledged together with this.
+    fn discard(&mut self, parts: &[HandedOver]) -> Result<Outcome, GroupError> {
         let mut discarded = BTreeSet::new();
-        for part in parts {
+        for HandedOver { part, leases: handed_over } in parts {
             let key = key_of_item(&part.item);
             let Some(row) = self.tables.item(&key)? else { continue };
             let leases = self.tables.leases_of(&key, ITEM_LEASES_MAX)?;
-            let as_this = |(lease, _): &(LeaseRow, Place)| lease.subject == *part.subject.hash();
-            if !leases.iter().all(as_this) {
+            let handed_over: Vec<LeaseRow> =
+                handed_over.iter().map(|lease| LeaseRow::of(&part.item, lease.unverified())).collect();
+            if !leases.iter().all(|(lease, _)| handed_over.contains(lease)) {
                 continue;
             }
             let mut places = leases.into_iter().map(|(_, place)| place).chain([row.place]);

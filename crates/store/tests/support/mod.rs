@@ -11,12 +11,14 @@ use datamesh_core::lease::{Lease, LeaseTag, Release};
 use datamesh_core::manifest::Stripe;
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::sign::Signed;
+use datamesh_core::summary::PartId;
 use datamesh_core::time::Epoch;
 use datamesh_core::wire::StoredItem;
-use datamesh_engine::world::Entropy;
+use datamesh_engine::world::{Entropy, HandedOver, Items};
 use datamesh_store::disk::Files;
 use datamesh_store::{OpenError, Store, StoreSettings};
 use ed25519_dalek::SigningKey;
+use futures::executor::block_on;
 
 /// No entropy at all: tests replay.
 pub(crate) struct Fixed;
@@ -37,6 +39,12 @@ pub(crate) fn open_with(directory: &Path, settings: StoreSettings) -> Result<Sto
 
 pub(crate) fn settings() -> StoreSettings {
     StoreSettings::new(1 << 40)
+}
+
+/// A part, handed over with all leases that it has.
+pub(crate) fn handed_over(store: &Store, part: PartId) -> HandedOver {
+    let known = block_on(store.describe(part)).expect("readable");
+    HandedOver { part, leases: known.map(|known| known.leases).unwrap_or_default() }
 }
 
 /// Bytes that no other seed gives.
