@@ -4,10 +4,11 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use datamesh_core::encode::{decode, encode};
 use datamesh_core::id::NodeId;
-use datamesh_store::disk::{Disk, Files};
+use datamesh_store::disk::{Disk, DiskFile, Files};
 use datamesh_store::segment_of_name;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::holding::{Holding, Holdings};
 use crate::remote::{Remote, RemoteError, UploadError};
 use crate::shared::{
-    BackendSettings, LocalSegment, Mark, Shared, State, about_of, folder_in, object_of, replace, sync_folder,
+    BackendSettings, LocalSegment, Mark, Shared, State, about_of, folder_in, let_go, object_of, replace,
 };
 
 /// The object that says whose the address is.
@@ -124,7 +125,9 @@ pub(crate) async fn settle(
         ErrorKind::WouldBlock => OpenBackendError::InUse(directory.to_owned()),
         _ => failed(&folder, source),
     })?;
-    let mut state = State { local: local_segments(local, directory)?, _lock: Some(lock), ..State::default() };
+    let now = settings.clock.elapsed();
+    let near = local_segments(local, directory, now)?;
+    let mut state = State { local: near, _lock: Some(lock), ..State::default() };
     let file = folder.join(FILE);
     let address = settings.address.to_string();
     match fs::read_to_string(&file) {
@@ -147,9 +150,13 @@ pub(crate) async fn settle(
         }
         Err(source) => return Err(failed(&file, source)),
     }
-    // A segment that is local as well was on its way: it goes again.
-    state.held.retain(|segment, _| !state.local.contains_key(segment));
-    bring_back_last(local, directory, remote, &mut state).await?;
+    // A segment that is local as well was on its way, there or back. The own disk's counts: the other goes.
+    let doubled: Vec<u64> =
+        state.held.keys().filter(|segment| state.local.contains_key(segment)).copied().collect();
+    for segment in doubled {
+        forget_held(&folder, &mut state, segment)?;
+    }
+    bring_back_last(local, directory, remote, &mut state, now).await?;
     Ok(state)
 }
 
@@ -177,6 +184,7 @@ async fn first_contact(remote: &Remote, node: NodeId) -> Result<Holdings, OpenBa
 fn local_segments(
     local: &Arc<dyn Disk>,
     directory: &Path,
+    now: Duration,
 ) -> Result<std::collections::BTreeMap<u64, LocalSegment>, OpenBackendError> {
     let names = local.list(directory).map_err(|source| failed(directory, source))?;
     let segments = names.iter().filter_map(|name| Some((segment_of_name(name)?, name)));
@@ -184,7 +192,7 @@ fn local_segments(
         .map(|(segment, name)| {
             let path = directory.join(name);
             let file = local.open(&path).map_err(|source| failed(&path, source))?;
-            Ok((segment, LocalSegment::new(file)))
+            Ok((segment, LocalSegment::new(file, now)))
         })
         .collect()
 }
@@ -226,15 +234,43 @@ async fn bring_back_last(
     directory: &Path,
     remote: &Remote,
     state: &mut State,
+    now: Duration,
 ) -> Result<(), OpenBackendError> {
     let Some((segment, holding)) = state.held.last_key_value() else { return Ok(()) };
     let segment = *segment;
     if state.local.last_key_value().is_some_and(|(last, _)| *last > segment) {
         return Ok(());
     }
-    let path = directory.join(object_of(segment));
-    // A name that the store doesn't know, until it is whole.
-    let unfinished = path.with_extension("unfinished");
+    let file = fetch_back(local, directory, remote, segment, holding).await?;
+    name_fetched(local, directory, segment).map_err(|source| failed(directory, source))?;
+    forget_held(&folder_in(directory), state, segment)?;
+    state.local.insert(segment, LocalSegment::new(file, now));
+    Ok(())
+}
+
+/// From now on the segment is the own disk's, and what lies at the backend is removed.
+fn forget_held(folder: &Path, state: &mut State, segment: u64) -> Result<(), OpenBackendError> {
+    let_go(folder, segment).map_err(|source| failed(folder, source))?;
+    state.held.remove(&segment);
+    state.changed.remove(&segment);
+    state.removed.insert(segment);
+    Ok(())
+}
+
+/// Where a segment is until it is whole: a name that the store doesn't know.
+pub(crate) fn fetched_path(directory: &Path, segment: u64) -> PathBuf {
+    directory.join(object_of(segment)).with_extension("unfinished")
+}
+
+/// Copies a segment from the backend to the own disk as it counts now, durably but for its name.
+pub(crate) async fn fetch_back(
+    local: &Arc<dyn Disk>,
+    directory: &Path,
+    remote: &Remote,
+    segment: u64,
+    holding: &Holding,
+) -> Result<Arc<dyn DiskFile>, OpenBackendError> {
+    let unfinished = fetched_path(directory, segment);
     let _ = local.remove(&unfinished);
     let file = local.create(&unfinished).map_err(|source| failed(&unfinished, source))?;
     let take = |bytes: &[u8], at: u64| {
@@ -247,13 +283,16 @@ async fn bring_back_last(
         UploadError::Local(source) => failed(&unfinished, source),
         UploadError::Remote(error) => error.into(),
     })?;
-    let named = file.set_size(holding.size).and_then(|()| file.sync_data());
-    let named = named.and_then(|()| fs::rename(&unfinished, &path)).and_then(|()| sync_folder(directory));
-    named.map_err(|source| failed(&path, source))?;
-    state.held.remove(&segment);
-    state.changed.remove(&segment);
-    state.local.insert(segment, LocalSegment::new(file));
-    Ok(())
+    file.set_size(holding.size)
+        .and_then(|()| file.sync_data())
+        .map_err(|source| failed(&unfinished, source))?;
+    Ok(file)
+}
+
+/// Gives a segment that was fetched back its name, durably: from now on a start goes by it.
+pub(crate) fn name_fetched(local: &Arc<dyn Disk>, directory: &Path, segment: u64) -> io::Result<()> {
+    local.rename(&fetched_path(directory, segment), &directory.join(object_of(segment)))?;
+    local.sync_directory(directory)
 }
 
 fn failed(path: &Path, source: io::Error) -> OpenBackendError {

@@ -12,11 +12,10 @@ use datamesh_store::disk::{Disk, DiskFile};
 use datamesh_store::segment_of_name;
 
 use crate::claim::{OpenBackendError, settle};
+use crate::holding::Holding;
 use crate::movement;
-use crate::remote::Remote;
-use crate::shared::{
-    BackendFigures, BackendSettings, LocalSegment, Mark, Shared, folder_in, object_of, sync_folder,
-};
+use crate::remote::{Remote, count};
+use crate::shared::{BackendFigures, BackendSettings, LocalSegment, Mark, Shared, State, object_of};
 
 /// A disk of which closed segments lie at a backend. One store opens one directory of it.
 pub struct BackendDisk {
@@ -64,14 +63,7 @@ impl BackendDisk {
         let shared = &self.shared;
         let mut state = shared.state();
         if state.held.contains_key(&segment) {
-            // From one name to the other in one step: a power cut leaves it held or to be removed.
-            let (held, removed) = (Mark::Held, Mark::Removed);
-            std::fs::rename(shared.path_of_mark(held, segment), shared.path_of_mark(removed, segment))?;
-            sync_folder(&folder_in(&shared.directory))?;
-            state.held.remove(&segment);
-            state.changed.remove(&segment);
-            state.unsaved.remove(&segment);
-            state.removed.insert(segment);
+            shared.let_go(&mut state, segment)?;
             drop(state);
             shared.ahead().forget(segment);
             shared.work.notify_one();
@@ -100,7 +92,7 @@ impl Disk for BackendDisk {
             return Err(ErrorKind::AlreadyExists.into());
         }
         let file = self.shared.local.create(path)?;
-        state.local.insert(segment, LocalSegment::new(file));
+        state.local.insert(segment, LocalSegment::new(file, self.shared.settings.clock.elapsed()));
         // The one before it is closed now.
         self.shared.work.notify_one();
         Ok(self.file(segment))
@@ -206,76 +198,113 @@ impl SegmentFile {
     }
 }
 
+impl SegmentFile {
+    /// What is held of it, or `None` if it is local by now.
+    fn held<'a>(&self, state: &'a mut State) -> io::Result<Option<&'a mut Holding>> {
+        match state.held.get_mut(&self.segment) {
+            Some(held) => Ok(Some(held)),
+            None if state.local.contains_key(&self.segment) => Ok(None),
+            None => Err(ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// Where a segment is may change between two looks. It does so once in a long time, so that trying again comes to an end.
 impl DiskFile for SegmentFile {
     fn size(&self) -> io::Result<u64> {
-        match self.local() {
-            Some(file) => file.size(),
-            None => self
-                .shared
-                .state()
-                .held
-                .get(&self.segment)
-                .map(|held| held.size)
-                .ok_or(ErrorKind::NotFound.into()),
+        loop {
+            if let Some(file) = self.local() {
+                return file.size();
+            }
+            if let Some(held) = self.held(&mut self.shared.state())? {
+                return Ok(held.size);
+            }
         }
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if let Some(file) = self.local() {
+            return file.read_exact_at(buffer, offset);
+        }
+        let read = self.shared.read_held(self.segment, buffer, offset);
         match self.local() {
-            Some(file) => file.read_exact_at(buffer, offset),
-            None => self.shared.read_held(self.segment, buffer, offset),
+            // It has come back while the backend was asked.
+            Some(file) if read.is_err() => file.read_exact_at(buffer, offset),
+            _ => read,
+        }
+    }
+
+    fn note_wanted(&self, size: usize) {
+        let Shared { settings, work, .. } = &*self.shared;
+        let now = settings.clock.elapsed();
+        let mut state = self.shared.state();
+        if let Some(local) = state.local.get_mut(&self.segment) {
+            local.wanted = now;
+            return;
+        }
+        let Some(segment_size) = state.held.get(&self.segment).map(|held| held.stored_size) else { return };
+        if state.demand.note(self.segment, count(size), segment_size, now, settings.cold_after)
+            && state.recalled.insert(self.segment)
+        {
+            work.notify_one();
         }
     }
 
     fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        if let Some(written) = self.write_local(|file| file.write_all_at(parts, offset)) {
-            return written;
+        loop {
+            if let Some(written) = self.write_local(|file| file.write_all_at(parts, offset)) {
+                return written;
+            }
+            let mut state = self.shared.state();
+            let Some(held) = self.held(&mut state)? else { continue };
+            if !held.patch(offset, parts.concat()) {
+                return Err(io::Error::new(
+                    ErrorKind::ReadOnlyFilesystem,
+                    "a segment that has moved takes no records",
+                ));
+            }
+            state.unsaved.insert(self.segment);
+            return Ok(());
         }
-        let mut state = self.shared.state();
-        let held = state.held.get_mut(&self.segment).ok_or(ErrorKind::NotFound)?;
-        if !held.patch(offset, parts.concat()) {
-            return Err(io::Error::new(
-                ErrorKind::ReadOnlyFilesystem,
-                "a segment that has moved takes no records",
-            ));
-        }
-        state.unsaved.insert(self.segment);
-        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if let Some(file) = self.local() {
-            return file.sync_data();
-        }
-        let mut state = self.shared.state();
-        if !state.unsaved.contains(&self.segment) {
+        loop {
+            if let Some(file) = self.local() {
+                return file.sync_data();
+            }
+            let mut state = self.shared.state();
+            if !state.unsaved.contains(&self.segment) {
+                return Ok(());
+            }
+            let Some(held) = self.held(&mut state)? else { continue };
+            self.shared.save(self.segment, held)?;
+            state.unsaved.remove(&self.segment);
+            state.changed.insert(self.segment);
+            drop(state);
+            self.shared.work.notify_one();
             return Ok(());
         }
-        let held = state.held.get(&self.segment).ok_or(ErrorKind::NotFound)?;
-        self.shared.save(self.segment, held)?;
-        state.unsaved.remove(&self.segment);
-        state.changed.insert(self.segment);
-        drop(state);
-        self.shared.work.notify_one();
-        Ok(())
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
-        if let Some(set) = self.write_local(|file| file.set_size(size)) {
-            return set;
+        loop {
+            if let Some(set) = self.write_local(|file| file.set_size(size)) {
+                return set;
+            }
+            let mut state = self.shared.state();
+            let Some(held) = self.held(&mut state)? else { continue };
+            if size > held.size {
+                return Err(io::Error::new(
+                    ErrorKind::ReadOnlyFilesystem,
+                    "a segment that has moved doesn't grow",
+                ));
+            }
+            if size < held.size {
+                held.cut(size);
+                state.unsaved.insert(self.segment);
+            }
+            return Ok(());
         }
-        let mut state = self.shared.state();
-        let held = state.held.get_mut(&self.segment).ok_or(ErrorKind::NotFound)?;
-        if size > held.size {
-            return Err(io::Error::new(
-                ErrorKind::ReadOnlyFilesystem,
-                "a segment that has moved doesn't grow",
-            ));
-        }
-        if size < held.size {
-            held.cut(size);
-            state.unsaved.insert(self.segment);
-        }
-        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Moves closed segments to the backend, and removes there what is not wanted any more.
+//! Moves closed segments to the backend, brings back what is wanted much, and removes there what is not wanted any more.
 //!
 //! A segment is removed locally only once the backend has it whole, read back and compared, and the own disk has that written
 //! down. What fails is tried again after a pause; meanwhile all stays where it is.
@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::claim::{Claim, OpenBackendError, first_of};
+use crate::claim::{Claim, OpenBackendError, fetch_back, fetched_path, first_of, name_fetched};
 use crate::holding::{HEAD_SIZE, Holding};
-use crate::remote::{RemoteError, UploadError};
-use crate::shared::{Mark, Shared, about_of, object_of};
+use crate::remote::{RemoteError, UploadError, add};
+use crate::shared::{BackendSettings, LocalSegment, Mark, Shared, about_of, object_of};
+use crate::warmth::{Near, Next, is_full, next_to_go};
 
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long somebody may write to a closed segment until it is looked at again.
 const WRITERS_PAUSE: Duration = Duration::from_millis(20);
+/// How long nothing is looked at where nothing is due.
+const REST_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Why something was not moved.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +58,14 @@ async fn run(shared: &Shared) {
             () = closing(shared) => return,
         };
         match round {
-            Ok(()) => {
+            Ok(due) => {
                 pause = PAUSE_MIN;
-                shared.work.notified().await;
+                let now = shared.settings.clock.elapsed();
+                let rest = due.map_or(Duration::MAX, |due| due.saturating_sub(now)).min(REST_MAX);
+                tokio::select! {
+                    () = shared.settings.clock.sleep(rest) => {}
+                    () = shared.work.notified() => {}
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, pause_s = pause.as_secs(), "segments wait to be moved to the backend");
@@ -78,41 +86,77 @@ async fn closing(shared: &Shared) {
     }
 }
 
-/// Does all that there is to do.
-async fn round(shared: &Shared) -> Result<(), MoveError> {
+/// Does all that there is to do now, and says when there will be more.
+async fn round(shared: &Shared) -> Result<Option<Duration>, MoveError> {
     loop {
-        let (removed, changed) = {
+        let (removed, changed, recalled) = {
             let state = shared.state();
-            (state.removed.first().copied(), state.changed.first().copied())
+            (state.removed.first().copied(), state.changed.first().copied(), state.recalled.first().copied())
         };
         if let Some(segment) = removed {
             remove(shared, segment).await?;
         } else if let Some(segment) = changed {
             tell(shared, segment).await?;
-        } else if let Some(segment) = next_closed(shared)? {
-            move_segment(shared, segment).await?;
+        } else if let Some(segment) = recalled {
+            recall(shared, segment).await?;
         } else {
-            return Ok(());
+            match next_closed(shared)? {
+                Next::Now(segment) => move_segment(shared, segment).await?,
+                Next::Later(due) => return Ok(Some(due)),
+                Next::Nothing => return Ok(None),
+            }
         }
     }
 }
 
-/// The first local segment that is closed and has enough behind it.
-fn next_closed(shared: &Shared) -> io::Result<Option<u64>> {
-    let files: Vec<_> =
-        shared.state().local.iter().map(|(segment, local)| (*segment, Arc::clone(&local.file))).collect();
-    let Some((_, closed)) = files.split_last() else { return Ok(None) };
+/// Which local segment goes next, of those that are closed and have enough behind them.
+fn next_closed(shared: &Shared) -> io::Result<Next> {
+    let locals: Vec<_> = {
+        let state = shared.state();
+        let locals = state.local.iter();
+        locals.map(|(segment, local)| (*segment, local.wanted, Arc::clone(&local.file))).collect()
+    };
+    let Some(((.., written), closed)) = locals.split_last() else { return Ok(Next::Nothing) };
     // The newest closed one stays in any case: a start that finds the last one torn goes on with it.
     let kept = shared.settings.local_size_kept.max(1);
-    let mut newer = 0;
-    let mut next = None;
-    for (segment, file) in closed.iter().rev() {
+    let (mut newer, mut near) = (0, Vec::new());
+    for (segment, wanted, file) in closed.iter().rev() {
         if newer >= kept {
-            next = Some(*segment);
+            near.push(Near { segment: *segment, wanted: *wanted });
         }
         newer += file.size()?;
     }
-    Ok(next)
+    let BackendSettings { clock, cold_after, local_size_max, .. } = &shared.settings;
+    let is_full = is_full(newer + written.size()?, *local_size_max);
+    Ok(next_to_go(near.into_iter(), clock.elapsed(), *cold_after, is_full))
+}
+
+/// Makes a segment local again that is wanted much, if there is room. What can't be had now stays where it is.
+async fn recall(shared: &Shared, segment: u64) -> Result<(), MoveError> {
+    let holding = {
+        let mut state = shared.state();
+        state.recalled.remove(&segment);
+        state.demand.forget(segment);
+        state.held.get(&segment).cloned()
+    };
+    let Some(holding) = holding else { return Ok(()) };
+    if is_full(shared.local_size()? + holding.size, shared.settings.local_size_max) {
+        return Ok(());
+    }
+    let file = fetch_back(&shared.local, &shared.directory, &shared.remote, segment, &holding).await?;
+    let mut state = shared.state();
+    if state.held.get(&segment) != Some(&holding) {
+        // It was removed or changed meanwhile: when it is wanted again it is tried again.
+        shared.local.remove(&fetched_path(&shared.directory, segment))?;
+        return Ok(());
+    }
+    name_fetched(&shared.local, &shared.directory, segment)?;
+    shared.let_go(&mut state, segment)?;
+    state.local.insert(segment, LocalSegment::new(file, shared.settings.clock.elapsed()));
+    drop(state);
+    shared.ahead().forget(segment);
+    add(&shared.recalled_count, 1);
+    Ok(())
 }
 
 async fn remove(shared: &Shared, segment: u64) -> Result<(), MoveError> {

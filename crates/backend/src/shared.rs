@@ -7,8 +7,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use datamesh_core::id::NodeId;
 use datamesh_engine::world::Clock;
@@ -21,6 +22,7 @@ use crate::ahead::{Ahead, DIRECT_SIZE};
 use crate::holding::{Holding, Holdings};
 use crate::remote::{Remote, count};
 use crate::secrets::Secrets;
+use crate::warmth::Demand;
 
 /// What is known of the backend, beside the segments that are still local.
 const FOLDER: &str = "backend";
@@ -37,6 +39,9 @@ pub struct BackendSettings {
     pub local_size_max: u64,
     /// Bytes of the newest closed segments that stay local: what a start may have to read again.
     pub local_size_kept: u64,
+    /// How long nothing of a closed segment must have been wanted until it moves. None: all that is closed moves at once, and
+    /// nothing comes back.
+    pub cold_after: Duration,
     /// Bytes of the file system that the store leaves free.
     pub free_floor: u64,
     /// Tells how long ago the backend did not answer.
@@ -66,6 +71,8 @@ pub struct BackendFigures {
     pub downloaded_bytes: u64,
     /// Reads of it.
     pub read_count: u64,
+    /// Segments that came back since the start, because so much of them was wanted.
+    pub recalled_count: u64,
     /// Requests that it did not answer as it should.
     pub failure_count: u64,
 }
@@ -78,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) settings: BackendSettings,
     state: Mutex<State>,
     ahead: Mutex<Ahead>,
+    pub(crate) recalled_count: AtomicU64,
     /// There is something to be moved.
     pub(crate) work: Notify,
     pub(crate) closing: AtomicBool,
@@ -94,6 +102,10 @@ pub(crate) struct State {
     pub(crate) unsaved: BTreeSet<u64>,
     /// To be removed from the backend.
     pub(crate) removed: BTreeSet<u64>,
+    /// What is wanted of those that are held.
+    pub(crate) demand: Demand,
+    /// Held, and to be local again.
+    pub(crate) recalled: BTreeSet<u64>,
     /// Held until nobody moves anything any more.
     pub(crate) _lock: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -105,11 +117,13 @@ pub(crate) struct LocalSegment {
     pub(crate) writer_count: u64,
     /// Writes that were made.
     pub(crate) write_count: u64,
+    /// When something of it was wanted last, or else when it came.
+    pub(crate) wanted: Duration,
 }
 
 impl LocalSegment {
-    pub(crate) fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { file, writer_count: 0, write_count: 0 }
+    pub(crate) fn new(file: Arc<dyn DiskFile>, now: Duration) -> Self {
+        Self { file, writer_count: 0, write_count: 0, wanted: now }
     }
 }
 
@@ -174,6 +188,7 @@ impl Shared {
             settings,
             state: Mutex::new(state),
             ahead: Mutex::default(),
+            recalled_count: AtomicU64::new(0),
             work: Notify::new(),
             closing: AtomicBool::new(false),
         }
@@ -248,6 +263,20 @@ impl Shared {
         replace(&self.path_of_mark(mark, segment), b"")
     }
 
+    /// Marks a segment that is held as one to be removed from the backend. In one step: a power cut leaves it held or to be
+    /// removed.
+    pub(crate) fn let_go(&self, state: &mut State, segment: u64) -> io::Result<()> {
+        let folder = folder_in(&self.directory);
+        let_go(&folder, segment)?;
+        state.held.remove(&segment);
+        state.changed.remove(&segment);
+        state.unsaved.remove(&segment);
+        state.demand.forget(segment);
+        state.recalled.remove(&segment);
+        state.removed.insert(segment);
+        Ok(())
+    }
+
     /// Takes a mark off; fine if there is none.
     pub(crate) fn unmark(&self, mark: Mark, segment: u64) -> io::Result<()> {
         match fs::remove_file(self.path_of_mark(mark, segment)) {
@@ -265,7 +294,7 @@ impl Shared {
     pub(crate) fn figures(&self) -> BackendFigures {
         let local_size = self.local_size().unwrap_or_default();
         let state = self.state();
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let tally = &self.remote.tally;
         BackendFigures {
             away: u64::from(self.remote.is_away()),
@@ -277,6 +306,7 @@ impl Shared {
             uploaded_bytes: read(&tally.uploaded_bytes),
             downloaded_bytes: read(&tally.downloaded_bytes),
             read_count: read(&tally.read_count),
+            recalled_count: read(&self.recalled_count),
             failure_count: read(&tally.failure_count),
         }
     }
@@ -286,6 +316,12 @@ impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Shared").field("directory", &self.directory).finish_non_exhaustive()
     }
+}
+
+/// Marks a segment that is held as one to be removed from the backend.
+pub(crate) fn let_go(folder: &Path, segment: u64) -> io::Result<()> {
+    fs::rename(folder.join(Mark::Held.name_of(segment)), folder.join(Mark::Removed.name_of(segment)))?;
+    sync_folder(folder)
 }
 
 /// Where marks lie.

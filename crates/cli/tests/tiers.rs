@@ -322,8 +322,8 @@ fn a_backend_is_refused_that_can_not_be_used() {
         (output.status.code(), text(&output.stderr))
     };
     let folder = format!("file://{}", directory.path().join("backend").display());
-    let (code, said) = start(&["--backend", &folder]);
-    assert!(code == Some(2) && said.contains("archival"), "{said}");
+    let (code, said) = start(&["--role", "cache", "--backend", &folder]);
+    assert!(code == Some(2) && said.contains("role cache"), "{said}");
     let (code, said) = start(&["--role", "archival", "--backend", "s3://bucket/prefix"]);
     assert!(code == Some(2) && said.contains("region"), "{said}");
     let (code, said) = start(&["--role", "archival", "--backend", "redis://:hush@127.0.0.1/0"]);

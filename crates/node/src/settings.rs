@@ -164,7 +164,7 @@ settings! {
         /// The directories of the embedded mesh, relative to the home; six of them under the home if there are none.
         disks: Vec<PathBuf> = "",
     }
-    /// Where an archival node keeps what it was given.
+    /// Where an archival node keeps what it was given, and a storage node what nobody wants.
     backend: BackendSettings {
         /// Where closed segments lie: an S3-compatible store, a Redis server, or a folder; `none` for the own disk.
         url: BackendChoice = "none",
@@ -172,6 +172,8 @@ settings! {
         secrets: OptionalPath = "none",
         /// The bytes that the own disk may have of segments; what the backend doesn't take has to wait there.
         local: ByteSize = "1GiB",
+        /// How long nothing of a closed segment must have been wanted until it moves to the backend; 0s moves all that is closed at once.
+        cold_after: Period = "0s",
         /// The bytes after which a segment is closed; 256 MiB at most.
         segment_size: ByteSize = "16MiB",
     }

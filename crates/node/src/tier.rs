@@ -1,4 +1,4 @@
-//! The disk of a node: the machine's own, or for an archival node one of which closed segments lie at a backend.
+//! The disk of a node: the machine's own, or one of which closed segments lie at a backend.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,8 +29,10 @@ const SEGMENT_SIZE_MIN: u64 = 256 << 10;
 /// Why a node's disk can't be used as its settings say.
 #[derive(Debug, thiserror::Error)]
 pub enum TierError {
-    /// Another role than that which a backend is for.
-    #[error("backend.url is set, and only a node of the role archival keeps its items at a backend")]
+    /// A role that a backend is not for.
+    #[error(
+        "backend.url is set, and a node of the role cache owes its items to nobody: unset it, or choose another role"
+    )]
     Role,
     /// Items lie at a backend that the settings don't name.
     #[error("segments of this node lie at {0}, and backend.url is none: set it to that")]
@@ -98,7 +100,7 @@ pub(crate) async fn open(
                 }
             };
         }
-        (BackendChoice::At(address), Role::Archival) => address.clone(),
+        (BackendChoice::At(address), Role::Archival | Role::Storage) => address.clone(),
         (BackendChoice::At(_), _) => return Err(TierError::Role),
     };
     let options = sizes(settings)?;
@@ -108,6 +110,7 @@ pub(crate) async fn open(
         node,
         local_size_max: settings.backend.local.bytes(),
         local_size_kept: options.checkpoint_size,
+        cold_after: settings.backend.cold_after.duration(),
         free_floor: options.free_floor,
         clock: Arc::new(SystemClock::start()),
         runtime: Handle::current(),
@@ -196,6 +199,7 @@ impl Source for BackendDisk {
         put(&metric::BACKEND_BYTES, &["sent"], figures.uploaded_bytes);
         put(&metric::BACKEND_BYTES, &["received"], figures.downloaded_bytes);
         put(&metric::BACKEND_READS, &[], figures.read_count);
+        put(&metric::BACKEND_RECALLS, &[], figures.recalled_count);
         put(&metric::BACKEND_FAILURES, &[], figures.failure_count);
     }
 }

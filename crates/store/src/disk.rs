@@ -91,6 +91,10 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// can't be had now: nothing is concluded from it.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
+    /// Notes that so many of its bytes were read because somebody wants them, and not to look after them: a disk of several
+    /// tiers keeps near what is wanted.
+    fn note_wanted(&self, _size: usize) {}
+
     /// Writes all parts, one behind the other, from the offset on.
     ///
     /// # Errors

@@ -59,6 +59,7 @@ pub(crate) struct Tier {
     pub(crate) address: Address,
     pub(crate) node: NodeId,
     pub(crate) local_size_max: u64,
+    pub(crate) cold_after: Duration,
     /// What the leases of the current put have in common.
     tag: u8,
     pub(crate) disk: Option<Arc<BackendDisk>>,
@@ -82,6 +83,7 @@ impl Tier {
             address: address.parse().expect("an address"),
             node: NodeId::from_bytes([1; 32]),
             local_size_max: 1 << 30,
+            cold_after: Duration::ZERO,
             tag: 1,
             disk: None,
             store: None,
@@ -95,6 +97,7 @@ impl Tier {
             node: self.node,
             local_size_max: self.local_size_max,
             local_size_kept: 0,
+            cold_after: self.cold_after,
             free_floor: 0,
             clock: Arc::new(MachineClock(Instant::now())),
             runtime: self.runtime.handle().clone(),

@@ -36,7 +36,7 @@ pub struct NodeArgs {
     /// Bytes that the node offers, as in 500GB [setting: storage.capacity]
     #[arg(long, value_name = "SIZE", value_parser = setting("storage.capacity"))]
     pub capacity: Option<Override>,
-    /// Where a node of the role archival keeps closed segments, as in s3://bucket/prefix?region=eu-central-1 [setting: backend.url]
+    /// Where the node keeps closed segments, as in s3://bucket/prefix?region=eu-central-1 [setting: backend.url]
     #[arg(long, value_name = "URL", value_parser = setting("backend.url"), hide_possible_values = true)]
     pub backend: Option<Override>,
     /// Failure domain that the node stands in [setting: placement.domain]

@@ -128,9 +128,9 @@ metrics! {
     /// Items that were rotten and are held no more, whoever noticed: the scrub, a reader, or a collection.
     STORE_ROTTEN = Counter "datamesh_store_rotten" [];
 
-    /// 1 if the backend of an archival node did not answer when it was last asked, else 0.
+    /// 1 if the node's backend did not answer when it was last asked, else 0.
     BACKEND_AWAY = Gauge "datamesh_backend_away" [];
-    /// Segments of an archival node that lie at its `backend`, or are `local`.
+    /// Segments of a node with a backend that lie at the `backend`, or are `local`.
     BACKEND_SEGMENTS = Gauge "datamesh_backend_segments" ["place"];
     /// Bytes of them.
     BACKEND_SEGMENT_BYTES = Gauge "datamesh_backend_segment_bytes" ["place"];
@@ -140,6 +140,8 @@ metrics! {
     BACKEND_BYTES = Counter "datamesh_backend_bytes" ["direction"];
     /// Reads from the backend.
     BACKEND_READS = Counter "datamesh_backend_reads" [];
+    /// Segments that came back from the backend because so much of them was wanted.
+    BACKEND_RECALLS = Counter "datamesh_backend_recalls" [];
     /// Requests that the backend did not answer as it should, each after its retries.
     BACKEND_FAILURES = Counter "datamesh_backend_failures" [];
 
