@@ -5,11 +5,11 @@ mod support;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use support::disks::{Ext4, Tmpfs};
 use support::objects::{Objects, metric, wait_until};
+use support::tracer::Tracer;
 use support::{Mesh, field, json, run, text};
 
 const MIB: u64 = 1 << 20;
@@ -141,35 +141,17 @@ fn a_disk_that_becomes_read_only_is_served_from_and_refuses_what_is_new() {
 }
 
 /// Lets every sync of a process fail until it is dropped.
-struct FailingSyncs(Child);
-
-impl FailingSyncs {
-    fn of(pid: u32) -> Self {
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string()]);
-        command.args(["-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO"]);
-        let strace = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace can be run");
-        wait_until("strace has begun", WITHIN, || {
-            fs::read_to_string(format!("/proc/{pid}/status"))
-                .is_ok_and(|status| status.contains(&format!("TracerPid:\t{}", strace.id())))
-        });
-        Self(strace)
-    }
-}
-
-impl Drop for FailingSyncs {
-    fn drop(&mut self) {
-        // An interrupt makes it let go of the process; a kill might take it along.
-        let _ = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
-    }
+fn failing_syncs(pid: u32) -> Tracer {
+    let calls = "fdatasync,fsync";
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error=EIO"));
+    Tracer::attach(pid, &["-f", "-o", "/dev/null", "-e", &trace, "-e", &inject])
 }
 
 #[test]
 fn a_sync_that_fails_is_not_acknowledged_and_nothing_that_it_was_for_is_trusted() {
     let (mut mesh, mut objects) = mesh_with_objects(93);
     assert_eq!(refused(&mesh), 0, "a node whose syncs succeed refuses nothing");
-    let failing = FailingSyncs::of(mesh.nodes[SICK].pid());
+    let failing = failing_syncs(mesh.nodes[SICK].pid());
     let whole = objects.list.len();
     put_past_the_sick_node(&mesh, &mut objects);
     let degraded = objects.list.split_off(whole);

@@ -14,6 +14,7 @@ use serde_json::Value;
 pub(crate) mod disks;
 pub(crate) mod objects;
 pub(crate) mod sides;
+pub(crate) mod tracer;
 
 /// How long anything here may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
