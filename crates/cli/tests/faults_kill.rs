@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::disks::tool;
 use support::objects::{Objects, metric, wait_until};
@@ -94,7 +94,9 @@ const WRITES: &str =
     "openat,?unlink,unlinkat,?rename,renameat,ftruncate,write,pwrite64,pwritev,fdatasync,fsync";
 /// What a node need not give back at once: a sixteenth of a segment.
 const LEFT_MAX: u64 = 16 * MIB;
-const COLLECTED_WITHIN: Duration = Duration::from_secs(60);
+const COLLECTED_WITHIN: Duration = Duration::from_secs(90);
+const COLLECT_EVERY_MIN: Duration = Duration::from_secs(3);
+const COLLECT_EVERY_MAX: Duration = Duration::from_secs(48);
 
 /// Kills of collections: at so many of a collection's writes, evenly spread, or at every one.
 fn kills_of(writes: usize) -> Vec<usize> {
@@ -107,6 +109,8 @@ struct Littered {
     mesh: Mesh,
     objects: Objects,
     saved: PathBuf,
+    /// How long after its start the node collects.
+    collect_every: Duration,
 }
 
 impl Littered {
@@ -120,7 +124,7 @@ impl Littered {
         objects.list.rotate_left(2);
         objects.delete_oldest(&mesh);
         let saved = mesh.path("saved");
-        Self { mesh, objects, saved }
+        Self { mesh, objects, saved, collect_every: COLLECT_EVERY_MIN }
     }
 
     fn disk(&self) -> PathBuf {
@@ -136,19 +140,29 @@ impl Littered {
     /// Stops the node, keeps its disk as it is, and has it collect soon after it has started from now on.
     fn save_disk(&mut self) {
         self.mesh.nodes[VICTIM].kill();
-        json(&self.mesh.nodes[VICTIM].home, &["config", "set", "storage.collect_every", "3s"]);
+        self.collect_every(COLLECT_EVERY_MIN);
         tool("cp", &["--archive", words(&self.disk()), words(&self.saved)]);
+    }
+
+    fn collect_every(&mut self, period: Duration) {
+        let period_text = format!("{}s", period.as_secs());
+        json(&self.mesh.nodes[VICTIM].home, &["config", "set", "storage.collect_every", &period_text]);
+        self.collect_every = period;
     }
 
     /// Lets the node collect undisturbed, stops it, and says which calls that took, up to the one that removes the segment.
     fn writes(&mut self, log: &Path) -> Vec<String> {
         let before = self.size_on_disk();
         let watching = self.begin_collection(log, &[]);
-        wait_until("a segment is removed", COLLECTED_WITHIN, || self.size_on_disk() + LEFT_MAX < before);
+        let is_removal =
+            |call: &String| call.starts_with("unlink") && call.contains("segment-") && call.ends_with("= 0");
+        // The name is gone before the call has returned.
+        wait_until("a segment is removed", COLLECTED_WITHIN, || {
+            self.size_on_disk() + LEFT_MAX < before && calls_in(log).iter().any(is_removal)
+        });
         drop(watching);
         self.mesh.nodes[VICTIM].kill();
         let mut calls = calls_in(log);
-        let is_removal = |call: &String| call.starts_with("unlink") && call.ends_with("= 0");
         calls.truncate(1 + calls.iter().rposition(is_removal).expect("a segment is removed"));
         calls
     }
@@ -179,10 +193,24 @@ impl Littered {
     /// Starts the node on the disk as it was before a collection, which is about to begin, and has strace watch the thread
     /// that does it, and nothing else, as it writes to `log`.
     fn begin_collection(&mut self, log: &Path, more: &[&str]) -> Tracer {
-        fs::remove_dir_all(self.disk()).expect("it is there");
-        tool("cp", &["--archive", words(&self.saved), words(&self.disk())]);
-        self.mesh.nodes[VICTIM].restart();
-        self.watch_writes(log, more)
+        loop {
+            fs::remove_dir_all(self.disk()).expect("it is there");
+            tool("cp", &["--archive", words(&self.saved), words(&self.disk())]);
+            let begun = Instant::now();
+            self.mesh.nodes[VICTIM].restart();
+            let watching = self.watch_writes(log, more);
+            if begun.elapsed() < self.collect_every {
+                return watching;
+            }
+            // On a busy machine it may have begun before it was watched.
+            drop(watching);
+            self.mesh.nodes[VICTIM].kill();
+            assert!(
+                self.collect_every < COLLECT_EVERY_MAX,
+                "a node doesn't start within {COLLECT_EVERY_MAX:?}"
+            );
+            self.collect_every(self.collect_every * 2);
+        }
     }
 
     fn watch_writes(&self, log: &Path, more: &[&str]) -> Tracer {
