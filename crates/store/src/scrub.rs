@@ -23,11 +23,32 @@ pub struct Scrubbed {
     pub size: u64,
     /// Items that are not what they were stored as: they are held no more.
     pub rotten: Vec<ItemId>,
-    /// Items that the disk does not give, whatever they are.
+    /// Items that the disk does not give, whatever they are. They are held no more if it gives most others: a disk that gives
+    /// nothing may be back when its cable is.
     pub unreadable: Vec<ItemId>,
 }
 
-/// Looks at items behind another one, in the order of the index, at most so many. Whoever asked has the rotten ones condemned.
+/// What is wrong with an item, as whoever looked at it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    Rotten,
+    Unreadable,
+}
+
+impl Scrubbed {
+    /// Whether the disk gave more than half of what was asked of it.
+    pub(crate) fn is_mostly_readable(&self) -> bool {
+        u64::try_from(self.unreadable.len()).is_ok_and(|count| count * 2 < self.item_count)
+    }
+}
+
+/// Whether the disk itself says that it can't read what is there: it has tried often before it says so.
+pub(crate) fn is_refused(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// Looks at items behind another one, in the order of the index, at most so many. Whoever asked has the rotten ones condemned,
+/// and the unreadable ones too.
 pub(crate) fn scrub(
     shared: &Shared,
     after: Option<ItemId>,

@@ -22,7 +22,7 @@ use crate::compact::Collected;
 use crate::disk::Disk;
 use crate::read::{self, Readers};
 use crate::recover::{OpenError, Recovered, Recovery, recover};
-use crate::scrub::{Scrubbed, scrub, scrub_releases};
+use crate::scrub::{Doubt, Scrubbed, scrub, scrub_releases};
 use crate::settings::StoreSettings;
 use crate::shared::{Mended, Shared};
 use crate::verify::{Findings, verify_quick};
@@ -138,7 +138,12 @@ impl Store {
     pub async fn scrub(&self, after: Option<ItemId>, count_max: usize) -> Result<Scrubbed, ItemsError> {
         let scrubbed = self.read(move |shared| scrub(shared, after, count_max)).await?;
         for item in &scrubbed.rotten {
-            self.send(Command::Condemn { item: *item }).await?;
+            self.send(Command::Condemn { item: *item, doubt: Doubt::Rotten }).await?;
+        }
+        if scrubbed.is_mostly_readable() {
+            for item in &scrubbed.unreadable {
+                self.send(Command::Condemn { item: *item, doubt: Doubt::Unreadable }).await?;
+            }
         }
         Ok(scrubbed)
     }
@@ -276,7 +281,7 @@ impl Store {
         let fetched = self.read(move |shared| read::fetch_checked(shared, item)).await;
         if let Err(ItemsError::Rotten(_)) = fetched {
             // Looked at again by the writer, who forgets it. If the writer is busy, the next reader says it again.
-            let _ = self.handles().commands.try_send(Command::Condemn { item });
+            let _ = self.handles().commands.try_send(Command::Condemn { item, doubt: Doubt::Rotten });
         }
         fetched
     }

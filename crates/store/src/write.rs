@@ -31,6 +31,7 @@ use crate::index::rows::PutKey;
 use crate::index::tables::{Changed, Tables};
 use crate::index::{Commit, SegmentUsage, commit};
 use crate::recover::reopen_index;
+use crate::scrub::Doubt;
 use crate::segment::{Draft, Place, SEGMENT_HEADER_SIZE, SegmentHeader};
 use crate::shared::{Fill, Shared, end_of};
 
@@ -75,7 +76,7 @@ pub(crate) enum Command {
     /// End the leases of a put.
     Release { release: Signed<Release>, reply: Reply },
     /// Look at an item again that a reader found rotten, and forget it if it is.
-    Condemn { item: ItemId },
+    Condemn { item: ItemId, doubt: Doubt },
     /// Forget parts that others hold.
     Discard { parts: Vec<HandedOver>, reply: Reply },
     /// End expired leases and give their space back.

@@ -2,9 +2,7 @@
 
 mod support;
 
-use std::any::Any;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -14,10 +12,10 @@ use bytes::Bytes;
 use datamesh_core::lease::{LeaseTag, PutId};
 use datamesh_core::time::Epoch;
 use datamesh_engine::world::{Items, ItemsError};
-use datamesh_store::disk::{Disk, DiskFile, Files};
 use datamesh_store::{Mended, Store, StoreSettings};
 use futures::executor::block_on;
 
+use crate::support::bad_disk::BadDisk;
 use crate::support::{Fixed, block, bytes, id, lease, open, open_with, release, settings};
 
 const NEVER: Epoch = Epoch::NEVER;
@@ -115,41 +113,6 @@ fn what_nothing_is_left_to_read_with_is_set_aside_and_the_store_goes_on_without_
     assert_eq!((store.mended(), held_count(&store, &payloads)), (Mended::default(), 1));
 }
 
-/// A disk that does not give one file.
-#[derive(Debug)]
-struct BadSector(PathBuf);
-
-impl Disk for BadSector {
-    fn create_directory(&self, directory: &Path) -> io::Result<()> {
-        Files.create_directory(directory)
-    }
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Files.create(path)
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        // EIO.
-        if path == self.0 { Err(io::Error::from_raw_os_error(5)) } else { Files.open(path) }
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        Files.remove(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Files.rename(from, to)
-    }
-    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        Files.list(directory)
-    }
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        Files.sync_directory(directory)
-    }
-    fn free_space(&self, directory: &Path) -> io::Result<u64> {
-        Files.free_space(directory)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
-        Files.lock(path)
-    }
-}
-
 #[test]
 fn a_segment_that_the_disk_does_not_give_costs_its_own_items_only() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -157,7 +120,8 @@ fn a_segment_that_the_disk_does_not_give_costs_its_own_items_only() {
     drop(store);
     let all = segments(directory.path());
     for bad in [all[1].clone(), all[all.len() - 1].clone()] {
-        let disk = Arc::new(BadSector(bad.clone()));
+        let disk = Arc::new(BadDisk::default());
+        disk.refuse(&bad, 0..u64::MAX);
         let store = Store::open(directory.path(), small(), disk, &Fixed).expect("opens");
         assert_eq!(store.mended(), Mended { index_count: 1, aside_count: 1, ..Mended::default() });
         let lost: Vec<&Bytes> = payloads

@@ -15,7 +15,7 @@ use crate::index::apply::apply;
 use crate::index::rows::{LeaseRow, PutKey, key_of_item, key_of_put};
 use crate::index::tables::{Ended, Tables, Unleased};
 use crate::read::keeping_at;
-use crate::scrub::{is_release_at, is_rotten};
+use crate::scrub::{Doubt, is_refused, is_release_at, is_rotten};
 use crate::segment::{DISCARD_ITEMS_MAX, Discard, Draft, Frame, Keeping, PAYLOAD_SIZE_MAX, Place, Record};
 use crate::shared::{Mended, Shared, disk_error};
 use crate::write::{Command, GroupError, Outcome, Room};
@@ -50,7 +50,7 @@ impl<'a> Plan<'a> {
             Command::Store { item, lease, bytes, .. } => self.store(item, lease, bytes),
             Command::Lease { item, lease, .. } => self.lease(item, lease),
             Command::Release { release, .. } => self.release(release),
-            Command::Condemn { item } => self.condemn(item),
+            Command::Condemn { item, doubt } => self.condemn(item, *doubt),
             Command::Discard { parts, .. } => self.discard(parts),
             Command::MendRelease { put } => self.mend_release(put),
             Command::Collect { .. } | Command::Check { .. } | Command::Close { .. } => Ok(Ok(0)),
@@ -147,8 +147,8 @@ impl<'a> Plan<'a> {
         Ok(Ok(1))
     }
 
-    /// Forgets an item that really is rotten, so that it can be stored again.
-    fn condemn(&mut self, item: &ItemId) -> Result<Outcome, GroupError> {
+    /// Forgets an item that really is rotten, or that the disk refuses to read again, so that it can be stored again.
+    fn condemn(&mut self, item: &ItemId, doubt: Doubt) -> Result<Outcome, GroupError> {
         let key = key_of_item(item);
         let Some(row) = self.tables.item(&key)? else {
             return Ok(Ok(0));
@@ -163,9 +163,10 @@ impl<'a> Plan<'a> {
             Ok(false) => return Ok(Ok(1)),
             // Only the writer removes segments, so that nobody else has moved it meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if doubt == Doubt::Unreadable && is_refused(&error) => {}
             Err(error) => return Ok(Err(disk_error("read", &error))),
         }
-        tracing::error!(%item, segment = row.place.segment, offset = row.place.offset, "item is rotten");
+        tracing::error!(%item, segment = row.place.segment, offset = row.place.offset, ?doubt, "item is lost");
         self.forget(vec![*item])?;
         self.shared.note_mended(Mended { rotten_count: 1, ..Mended::default() });
         Ok(Ok(0))
