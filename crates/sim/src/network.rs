@@ -132,6 +132,8 @@ struct Shared {
 struct State {
     draws: Draws,
     topology: Arc<Topology>,
+    /// What those know of the mesh who know something else than everyone.
+    views: BTreeMap<NodeId, Arc<Topology>>,
     nodes: BTreeMap<NodeId, Node>,
     cuts: BTreeSet<(NodeId, NodeId)>,
     under_way: UnderWay,
@@ -163,6 +165,7 @@ impl SimNetwork {
         let state = State {
             draws: Draws::new(seed, "network"),
             topology: Arc::default(),
+            views: BTreeMap::new(),
             nodes: BTreeMap::new(),
             cuts: BTreeSet::new(),
             under_way: UnderWay::default(),
@@ -192,6 +195,16 @@ impl SimNetwork {
     #[must_use]
     pub fn topology(&self) -> Arc<Topology> {
         Arc::clone(&self.state().topology)
+    }
+
+    /// Has a participant know this of the mesh, whatever everyone knows.
+    pub fn set_view(&self, of: NodeId, topology: Arc<Topology>) {
+        self.state().views.insert(of, topology);
+    }
+
+    /// Has all participants know what everyone knows.
+    pub fn clear_views(&self) {
+        self.state().views.clear();
     }
 
     /// Adds to what is wrong with a node.
@@ -430,7 +443,8 @@ struct SimPeers {
 
 impl Peers for SimPeers {
     fn topology(&self) -> Arc<Topology> {
-        self.network.topology()
+        let state = self.network.state();
+        Arc::clone(state.views.get(&self.caller).unwrap_or(&state.topology))
     }
 
     fn call(

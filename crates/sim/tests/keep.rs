@@ -12,7 +12,7 @@ use datamesh_core::lease::{Lease, LeaseTag};
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::Part;
 use datamesh_core::time::Epoch;
-use datamesh_core::topology::NodeState;
+use datamesh_core::topology::{NodeState, Topology};
 use datamesh_engine::keep::{KeepSettings, Keeper, Round};
 use datamesh_engine::progress::Unobserved;
 use datamesh_engine::release::release;
@@ -36,11 +36,13 @@ const ROUNDS_MAX: usize = 40;
 struct Kept {
     mesh: Mesh,
     keepers: BTreeMap<NodeId, Keeper>,
+    /// Who hears whom, while the mesh is cut into sides.
+    sides: Vec<Vec<NodeId>>,
 }
 
 impl Kept {
     fn new(sim: SimWorld, node_count: u64) -> Self {
-        let mut kept = Self { mesh: Mesh::new(sim, node_count), keepers: BTreeMap::new() };
+        let mut kept = Self { mesh: Mesh::new(sim, node_count), keepers: BTreeMap::new(), sides: Vec::new() };
         kept.mesh.nodes.clone().into_iter().for_each(|node| kept.start(node));
         kept
     }
@@ -66,18 +68,51 @@ impl Kept {
         self.keepers.remove(&node);
     }
 
-    /// Lets time pass in which all that live are heard.
+    /// Lets time pass in which all that live are heard, by all or on their own side.
     async fn wait(&self, time: Duration) {
         self.mesh.sim.clock().sleep(time).await;
+        if self.sides.is_empty() {
+            let all: Vec<NodeId> = self.keepers.keys().copied().collect();
+            self.mesh.sim.network().change_topology(|topology| self.hear(&all, topology));
+        }
+        for side in &self.sides {
+            let mut view = (*self.mesh.sim.network().topology()).clone();
+            self.hear(side, &mut view);
+            let view = Arc::new(view);
+            side.iter().for_each(|of| self.mesh.sim.network().set_view(*of, Arc::clone(&view)));
+        }
+    }
+
+    /// The records of these nodes are as of now, and those of others as old as they are.
+    fn hear(&self, nodes: &[NodeId], topology: &mut Topology) {
         let now = self.mesh.sim.clock().now();
-        self.mesh.sim.network().change_topology(|topology| {
-            let records: Vec<_> = topology.records().cloned().collect();
-            for mut record in records.into_iter().filter(|record| self.keepers.contains_key(&record.node)) {
-                record.sequence = now.as_ms();
-                topology.learn(record);
-            }
-            topology.judge(None, now);
-        });
+        let records: Vec<_> = topology.records().cloned().collect();
+        for mut record in records.into_iter().filter(|record| nodes.contains(&record.node)) {
+            record.sequence = now.as_ms();
+            topology.learn(record);
+        }
+        topology.judge(None, now);
+    }
+
+    /// Nobody of one side reaches anybody of the other. At first each counts all as there.
+    fn cut(&mut self, sides: [Vec<NodeId>; 2]) {
+        let network = self.mesh.sim.network();
+        for (one, other) in pairs(&sides) {
+            network.cut(one, other);
+        }
+        self.sides = sides.to_vec();
+    }
+
+    /// All reach each other again, and know it.
+    async fn join(&mut self) {
+        let network = self.mesh.sim.network().clone();
+        let [left, right] = [&self.sides[0], &self.sides[1]].map(Clone::clone);
+        for (one, other) in pairs(&[left, right]) {
+            network.mend(one, other);
+        }
+        network.clear_views();
+        self.sides.clear();
+        self.wait(PAUSE).await;
     }
 
     /// One round of every node, one after the other, or all at the same time.
@@ -145,6 +180,15 @@ impl Kept {
         false
     }
 
+    /// Stripes and blocks of which more parts are held than there are to be.
+    fn doubled_count(&self) -> usize {
+        let mut counts: BTreeMap<_, (usize, usize)> = BTreeMap::new();
+        for part in self.keepers.keys().flat_map(|node| self.parts(node)) {
+            counts.entry(part.subject).or_insert((0, part.redundancy.shard_count())).0 += 1;
+        }
+        counts.values().filter(|(held, wanted)| held > wanted).count()
+    }
+
     fn counts(&self) -> [CallCount; 2] {
         [CallKind::Store, CallKind::Fetch].map(|kind| self.mesh.sim.network().counts(kind))
     }
@@ -155,6 +199,10 @@ fn later_lease(owner: &Identity, part: &Part) -> Signed<Lease> {
     let tag = LeaseTag::from_bytes([77; 16]);
     let lease = Lease { owner: owner.owner(), tag, subject: part.subject, until: Epoch::NEVER };
     Signed::sign(lease, owner.signing_key())
+}
+
+fn pairs(sides: &[Vec<NodeId>; 2]) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
+    sides[0].iter().flat_map(|one| sides[1].iter().map(|other| (*one, *other)))
 }
 
 #[test]
@@ -492,4 +540,49 @@ fn where_the_first_holder_is_silent_the_second_leads() {
         kept.assert_in_place();
         assert_eq!(kept.mesh.get(done.object).await.expect("whole"), bytes);
     });
+}
+
+#[test]
+fn two_sides_that_each_went_on_alone_are_one_mesh_again_with_each_part_held_once() {
+    for seed in 40..44 {
+        SimWorld::run(seed, Link::default(), async move |sim| {
+            let mut kept = Kept::new(sim.clone(), 8);
+            let clients =
+                [2000, 2001].map(|number| NodeId::from_bytes(sim.key(number).verifying_key().to_bytes()));
+            let meshes =
+                clients.map(|client| common::Mesh { world: sim.world_of(client), ..kept.mesh.clone() });
+            let mut put = Vec::new();
+            for (number, scheme) in (0..).zip(["2+2", "4+2", "2+1", "2+2"]) {
+                let bytes = noise(number, 4 << 20);
+                put.push((kept.mesh.put(&bytes, scheme).await.expect("acknowledged"), bytes));
+            }
+            kept.settle().await;
+            kept.assert_in_place();
+
+            let (left, right) = kept.mesh.nodes.split_at(5);
+            kept.cut([[left, &clients[..1]].concat(), [right, &clients[1..]].concat()]);
+            for passed in [PAUSE, LONG] {
+                kept.wait(passed).await;
+                for (mesh, number) in meshes.iter().zip([10, 11]) {
+                    let bytes = noise(seed * 100 + number, 2 << 20);
+                    put.push((mesh.put(&bytes, "2+2").await.expect("each side has three nodes"), bytes));
+                }
+                // The smaller side stays short: it has fewer nodes than a stripe has shards.
+                for _ in 0..6 {
+                    kept.round().await;
+                }
+            }
+            assert!(kept.doubled_count() > 0, "the control: both sides have made parts that the other has");
+
+            kept.join().await;
+            let (repaired, handed_over) = kept.settle().await;
+            println!("seed {seed}: {handed_over} parts handed over, {repaired} made again");
+            kept.assert_in_place();
+            for (done, bytes) in put {
+                for mesh in &meshes {
+                    assert_eq!(mesh.get(done.object).await.expect("nothing acknowledged is lost"), bytes);
+                }
+            }
+        });
+    }
 }
