@@ -24,8 +24,9 @@ pub use keys::{
     InitArgs, KeysArgs, KeysCommand, KeysExportArgs, KeysImportArgs, KeysNewArgs, KeysRotateArgs, KeysUseArgs,
 };
 pub use mesh::{
-    BandwidthArgs, BenchArgs, BenchFetchArgs, BootstrapArgs, DemoArgs, HealthArgs, JoinArgs, MetricsArgs,
-    NetworksArgs, NetworksCommand, NodeArgs, NodeCommand, NodeStateArgs, PeersArgs, ServiceArgs, UpArgs,
+    AdmitArgs, AdmitCommand, BandwidthArgs, BenchArgs, BenchFetchArgs, BootstrapArgs, DemoArgs, HealthArgs,
+    JoinArgs, MetricsArgs, NetworksArgs, NetworksCommand, NodeArgs, NodeCommand, NodeStateArgs, PeersArgs,
+    ServiceArgs, UpArgs,
 };
 pub use settings::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigGetArgs, ConfigSetArgs, ManArgs};
 pub use value::{ByteRange, Instant, Metadata, ParseByteRangeError, ParseInstantError};
@@ -103,6 +104,8 @@ pub enum Command {
     Service(ServiceArgs),
     /// Tell the node of this home to give away what it holds, or to hold again
     Node(NodeStateArgs),
+    /// Say who may be part of a restricted mesh: for its authorities
+    Admit(AdmitArgs),
     /// Make commands talk to a mesh
     Join(JoinArgs),
     /// List the meshes that were joined, or choose one

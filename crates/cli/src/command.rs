@@ -1,5 +1,6 @@
 //! One file per command, each `fn run(args, context, ui)`.
 
+mod admit;
 mod bandwidth;
 mod bench;
 mod bench_fetch;
@@ -95,13 +96,14 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Delete(args) => delete::run(args, context, ui).await,
         Command::Bootstrap(args) => node::bootstrap(args, context, ui).await,
         Command::Service(args) => node::service(args, context, ui).await,
+        Command::Admit(args) => admit::run(args, context, ui).await,
         Command::Gc(args) => gc::run(args, context, ui).await,
         Command::Peers(_) => peers::run(context, ui).await,
         Command::Health(args) => health::run(args, context, ui).await,
         Command::Metrics(args) => metrics::run(args, context, ui).await,
         Command::Bandwidth(_) => bandwidth::run(context, ui).await,
         Command::Up(args) => up::run(args, context, ui).await,
-        Command::Demo(args) => demo::run(args, context, ui).await,
+        Command::Demo(args) => Box::pin(demo::run(args, context, ui)).await,
         Command::Bench(args) => bench::run(args, context, ui).await,
         Command::BenchFetch(args) => bench_fetch::run(args, context, ui).await,
     }

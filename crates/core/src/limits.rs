@@ -112,6 +112,10 @@ pub const HEALTH_STAND_INS_MAX: usize = 6;
 pub const HEALTH_ALERTS_MAX: usize = 64;
 /// The longest text that a node answers a question for its metrics with, bytes.
 pub const METRICS_SIZE_MAX: usize = 256 * KIB;
+/// Most authorities of a restricted mesh.
+pub const AUTHORITIES_MAX: usize = 8;
+/// Most admissions on the roll of one authority: so that a roll fits a message.
+pub const ROLL_ADMISSIONS_MAX: usize = 1024;
 /// Most addresses in a node record.
 pub const NODE_ADDRESSES_MAX: usize = 16;
 /// Longest address, domain label, or version text in a node record, bytes.

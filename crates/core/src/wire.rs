@@ -6,8 +6,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Roll;
 use crate::health::NodeHealth;
-use crate::id::{BlockId, ItemId, NodeId, PlacementGroup};
+use crate::id::{BlockId, ItemId, NodeId, OwnerId, PlacementGroup};
 use crate::lease::{Lease, PutId, Release, Subject};
 use crate::manifest::Stripe;
 use crate::receipt::{Countersignature, KeptItem, Receipt, Service};
@@ -76,6 +77,10 @@ pub enum Request {
     },
     /// Learn these node records. Answered by [`Response::Learned`].
     Announce(Vec<Signed<NodeRecord>>),
+    /// Which roll of an authority is newer than what is known? Answered by [`Response::Roll`].
+    Rolls(Vec<(OwnerId, u64)>),
+    /// Learn this roll. Answered by [`Response::Learned`].
+    Enrol(Signed<Roll>),
     /// How is the node? Answered by [`Response::Status`].
     Status,
     /// What has the node done, in numbers? Answered by [`Response::Metrics`].
@@ -138,11 +143,20 @@ impl StoredItem {
     /// Which part it is, unless it has no id.
     #[must_use]
     pub fn part(&self) -> Option<Part> {
-        let (index, redundancy) = match self {
-            Self::Shard { index, stripe } => (*index, stripe.redundancy),
-            Self::Block { redundancy, .. } => (0, *redundancy),
+        let index = match self {
+            Self::Shard { index, .. } => *index,
+            Self::Block { .. } => 0,
         };
-        Some(Part { subject: self.subject(), item: self.id()?, index, redundancy })
+        Some(Part { subject: self.subject(), item: self.id()?, index, redundancy: self.redundancy() })
+    }
+
+    /// Among how many nodes it is spread, all parts together.
+    #[must_use]
+    pub const fn redundancy(&self) -> Redundancy {
+        match self {
+            Self::Shard { stripe, .. } => stripe.redundancy,
+            Self::Block { redundancy, .. } => *redundancy,
+        }
     }
 
     /// What a lease for it must be for.
@@ -240,6 +254,8 @@ pub enum Response {
         /// How many.
         record_count: u64,
     },
+    /// The first roll that is; none where all are known.
+    Roll(Option<Signed<Roll>>),
     /// How the node is.
     Status(NodeStatus),
     /// The payload is the node's metrics as OpenMetrics text,
@@ -310,6 +326,9 @@ pub enum Refusal {
     /// The node is stopping or overloaded.
     #[error("node is busy")]
     Busy,
+    /// The mesh is restricted, and none of its authorities has admitted the node or the owner, or not for so long.
+    #[error("none of the authorities of this restricted mesh has admitted it")]
+    NotAdmitted,
     /// The node does not tell this to everyone, and not to who asked.
     #[error("node does not tell this to whoever asks")]
     Denied,

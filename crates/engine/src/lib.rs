@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod cached;
 pub mod catalog;
+pub mod enrol;
 pub mod forecast;
 pub mod get;
 pub mod health;

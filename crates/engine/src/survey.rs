@@ -95,7 +95,7 @@ async fn ask(world: &World, record: NodeRecord, deadline: Duration) -> Surveyed 
     Surveyed { record, status, waited: world.clock.elapsed().saturating_sub(started) }
 }
 
-async fn answer(
+pub(crate) async fn answer(
     world: &World,
     node: NodeId,
     request: Request,

@@ -1,4 +1,4 @@
-//! What proves on each connection that its other end is of the same private mesh.
+//! What proves on each connection that its other end is of the same private or restricted mesh.
 //!
 //! Both carriers bind it to the connection, so that it can't be replayed or passed on: Noise hashes it into its handshake, and
 //! the data plane sends a keyed hash of what the TLS connection alone exports. Neither shows a stranger anything of the secret.
@@ -6,6 +6,7 @@
 use std::fmt;
 
 use blake3::Hash;
+use datamesh_core::admission::Authorities;
 use zeroize::Zeroizing;
 
 /// Bytes of a mesh secret, and of a proof.
@@ -14,7 +15,7 @@ pub(crate) const PROOF_SIZE: usize = 32;
 const NOISE_CONTEXT: &str = "datamesh 2026 private mesh noise prologue v1";
 const PLANE_CONTEXT: &str = "datamesh 2026 private mesh data plane proof v1";
 
-/// What a mesh secret comes to on connections.
+/// What a charter comes to on connections: the mesh secret, and the authorities.
 #[derive(Clone)]
 pub struct MeshKey {
     noise: Zeroizing<[u8; PROOF_SIZE]>,
@@ -45,10 +46,20 @@ impl End {
 }
 
 impl MeshKey {
-    /// The key of the mesh with this secret.
+    /// The key of the private mesh with this secret.
     #[must_use]
     pub fn of_secret(secret: &[u8; PROOF_SIZE]) -> Self {
-        let derive = |context| Zeroizing::new(blake3::derive_key(context, secret));
+        Self::of_charter(Some(secret), &Authorities::default())
+    }
+
+    /// The key of the mesh with this secret, where it is private, and these authorities, where it is restricted. The latter are no
+    /// secret: who names others is of another mesh.
+    #[must_use]
+    pub fn of_charter(secret: Option<&[u8; PROOF_SIZE]>, authorities: &Authorities) -> Self {
+        let mut material =
+            Zeroizing::new(secret.map_or_else(|| vec![0; PROOF_SIZE], |secret| secret.to_vec()));
+        authorities.iter().for_each(|authority| material.extend_from_slice(authority.as_bytes()));
+        let derive = |context| Zeroizing::new(blake3::derive_key(context, &material));
         Self { noise: derive(NOISE_CONTEXT), plane: derive(PLANE_CONTEXT) }
     }
 

@@ -1,17 +1,18 @@
 //! The handle on a running network: what the rest of the program asks of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datamesh_core::id::{NodeId, ObjectId};
+use datamesh_core::admission::{Admission, Admitted, Rolls};
+use datamesh_core::id::{NodeId, ObjectId, OwnerId};
 use datamesh_core::sign::Signed;
+use datamesh_core::time::{Epoch, Timestamp};
 use datamesh_core::topology::{NodeRecord, NodeState, Topology};
 use datamesh_core::wire::{Message, Request, Response};
 use datamesh_engine::world::{CallError, Peers};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, Swarm};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -31,7 +32,7 @@ use crate::gossip;
 use crate::identity::peer_of;
 use crate::membership::reconcile::Direction;
 use crate::membership::upkeep::{Joining, NOTICES_WAITING_MAX, Upkeep};
-use crate::membership::{Membership, NEWS_WAITING_MAX, disk};
+use crate::membership::{Membership, NEWS_WAITING_MAX, disk, now_ms};
 use crate::peers::{Conduct, Denied, Fault};
 use crate::plane::accept::{self, Acceptor};
 use crate::plane::dial::Plane;
@@ -93,13 +94,19 @@ pub enum JoinError {
     },
     /// Whoever was reached is of another mesh: the secrets differ, or one of both has none.
     #[error(
-        "the nodes at these addresses are of another mesh: it is private under a secret that is not the one used here, or \
-             this one is{}",
+        "the nodes at these addresses are of another mesh: its secret or its authorities are not those that were given \
+             here{}",
         tried(failures)
     )]
     OtherMesh {
         /// Whom, by address, and what it came to.
         failures: Vec<(String, String)>,
+    },
+    /// The mesh is restricted, and this node is not admitted.
+    #[error("node {node} is not admitted to this restricted mesh")]
+    NotAdmitted {
+        /// This node.
+        node: NodeId,
     },
     /// The network is shut down.
     #[error("the network is shut down")]
@@ -161,12 +168,12 @@ pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Resu
     let (addresses, joining) =
         (watch::Sender::default(), watch::Sender::new(Joining::through(&settings.bootstrap)));
 
-    let saved = saved(settings.state_directory.as_deref()).await?;
+    let (saved, rolls) = saved(&settings).await?;
     let own = settings.record.clone().map(|offer| (settings.identity.clone(), offer));
     let tally = Arc::new(Tally::default());
     let basis = Basis {
         limits: settings.limits.clone().sufficient(),
-        membership: Arc::new(Membership::new(own, saved, news, Arc::clone(&tally))),
+        membership: Arc::new(Membership::new(own, saved, rolls, news, Arc::clone(&tally))),
         tally,
         closing: CancellationToken::new(),
     };
@@ -223,19 +230,6 @@ pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Resu
         tasks: tokio::sync::Mutex::new(tasks),
     };
     Ok(Network { shared: Arc::new(shared) })
-}
-
-/// A private mesh listens on TCP alone: nothing of its secret can be bound to the handshake of QUIC.
-fn refuse_quic(addresses: &[Multiaddr]) -> Result<(), StartError> {
-    let is_quic =
-        |address: &&Multiaddr| address.iter().any(|part| matches!(part, Protocol::Quic | Protocol::QuicV1));
-    match addresses.iter().find(is_quic) {
-        Some(address) => {
-            let why = "a private mesh speaks no QUIC: name a TCP address".to_owned();
-            Err(StartError::Listen { address: address.clone(), why })
-        }
-        None => Ok(()),
-    }
 }
 
 /// What all parts of a network stand on.
@@ -314,16 +308,29 @@ fn serve_data(
 }
 
 /// The records saved before. Damaged ones are no reason not to start: others will tell again.
-async fn saved(directory: Option<&Path>) -> Result<Vec<Signed<NodeRecord>>, StartError> {
-    let Some(path) = directory.map(Path::to_owned) else { return Ok(Vec::new()) };
-    let load = move || {
-        std::fs::create_dir_all(&path).map_err(|source| StartError::State { path: path.clone(), source })?;
-        Ok(disk::load(&path).unwrap_or_else(|error| {
-            tracing::warn!(%error, path = %path.display(), "saved nodes can't be read");
-            Vec::new()
-        }))
-    };
-    tokio::task::spawn_blocking(load).await.expect("loading does not panic")
+async fn saved(settings: &NetworkSettings) -> Result<(Vec<Signed<NodeRecord>>, Rolls), StartError> {
+    let mut rolls = Rolls::new(settings.authorities.clone());
+    let (mut saved, mut known) = (Vec::new(), settings.rolls.clone());
+    if let Some(path) = settings.state_directory.clone() {
+        let load = move || {
+            std::fs::create_dir_all(&path)
+                .map_err(|source| StartError::State { path: path.clone(), source })?;
+            let unread = |error: &std::io::Error| {
+                tracing::warn!(%error, path = %path.display(), "what was known of the mesh can't be read");
+            };
+            let saved = disk::load(&path).inspect_err(unread).unwrap_or_default();
+            Ok((saved, disk::load_rolls(&path).inspect_err(unread).unwrap_or_default()))
+        };
+        let (nodes, of_disk) = tokio::task::spawn_blocking(load).await.expect("loading does not panic")?;
+        saved = nodes;
+        known.extend(of_disk);
+    }
+    for roll in known {
+        if let Err(error) = rolls.learn(roll, Timestamp::from_ms(now_ms())) {
+            tracing::warn!(%error, "a roll does not count");
+        }
+    }
+    Ok((saved, rolls))
 }
 
 fn swarm(
@@ -333,7 +340,7 @@ fn swarm(
     membership: Arc<Membership>,
 ) -> Result<Swarm<Behaviour>, StartError> {
     if settings.key.is_some() {
-        refuse_quic(&settings.listen)?;
+        transport::refuse_quic(&settings.listen)?;
     }
     let keypair = settings.identity.keypair();
     let inbound = server.map_or(Inbound::Refused, Inbound::Served);
@@ -398,8 +405,11 @@ impl Network {
         if waited && joining.joined {
             return Ok(());
         }
-        let is_other = joining.is_other_mesh();
+        let (is_other, is_not_admitted) = (joining.is_other_mesh(), joining.is_not_admitted());
         let failures = joining.failures.into_iter().map(|(whom, missed)| (whom, missed.why)).collect();
+        if is_not_admitted {
+            return Err(JoinError::NotAdmitted { node: self.shared.own });
+        }
         if is_other {
             return Err(JoinError::OtherMesh { failures });
         }
@@ -501,6 +511,21 @@ impl Network {
             told_count += usize::from(outcome.is_ok());
         }
         Ok(told_count)
+    }
+
+    /// How an owner is admitted: `None` where it is not.
+    #[must_use]
+    pub fn admission(&self, owner: OwnerId, now: Epoch) -> Option<Admission> {
+        let who = Admitted::Owner(owner);
+        let rolls = self.shared.membership.rolls();
+        let open = Admission { who, until: Epoch::NEVER, quota: None };
+        if rolls.is_restricted() { rolls.admission(who, now) } else { Some(open) }
+    }
+
+    /// The rolls that are known.
+    #[must_use]
+    pub fn rolls(&self) -> Rolls {
+        self.shared.membership.rolls().clone()
     }
 
     /// What the network has done since it started.

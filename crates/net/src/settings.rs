@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use datamesh_core::admission::{Authorities, Roll};
 use datamesh_core::limits::{MIB, SHARD_SIZE_MAX, WIRE_HEADER_SIZE_MAX};
+use datamesh_core::sign::Signed;
 use datamesh_core::topology::{FailureDomain, Role};
 use libp2p::Multiaddr;
 
@@ -62,6 +64,10 @@ pub struct NetworkSettings {
     pub identity: Identity,
     /// What it proves to be of its mesh with; `None` in a mesh that is not private. A private mesh speaks no QUIC.
     pub key: Option<MeshKey>,
+    /// Who admits nodes and owners; nobody where the mesh is not restricted.
+    pub authorities: Authorities,
+    /// Rolls that are known beforehand.
+    pub rolls: Vec<Signed<Roll>>,
     /// Where it listens; empty for a client.
     pub listen: Vec<Multiaddr>,
     /// Addresses under which others reach it, beyond those it listens on.
@@ -87,6 +93,8 @@ impl NetworkSettings {
         Self {
             identity,
             key: None,
+            authorities: Authorities::default(),
+            rolls: Vec::new(),
             listen: Vec::new(),
             external: Vec::new(),
             bootstrap,

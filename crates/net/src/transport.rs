@@ -1,6 +1,6 @@
 //! How bytes reach peers: TCP with Noise and Yamux, and QUIC, under names that DNS resolves.
 //!
-//! In a private mesh there is no QUIC: nothing of the mesh's own can be bound to the handshake that libp2p does there.
+//! In a private or restricted mesh there is no QUIC: nothing of the mesh's own can be bound to the handshake that libp2p does there.
 
 use std::time::Duration;
 
@@ -8,9 +8,11 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, Transport, dns, noise, quic, tcp, yamux};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, tcp, yamux};
 
 use crate::mesh_key::MeshKey;
+use crate::network::StartError;
 
 /// Streams of one connection, by either side and of all protocols.
 const STREAMS_PER_CONNECTION: usize = 512;
@@ -53,4 +55,20 @@ fn direct(keypair: &Keypair, key: Option<&MeshKey>, dial: Duration) -> Result<Ca
     let quic =
         quic::tokio::Transport::new(settings).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     Ok(OrTransport::new(quic, tcp).map(|either, _| either.into_inner()).boxed())
+}
+
+/// A private or restricted mesh listens on TCP alone: nothing of its charter can be bound to the handshake of QUIC.
+///
+/// # Errors
+/// [`StartError::Listen`] for the first address that is of QUIC.
+pub(crate) fn refuse_quic(addresses: &[Multiaddr]) -> Result<(), StartError> {
+    let is_quic =
+        |address: &&Multiaddr| address.iter().any(|part| matches!(part, Protocol::Quic | Protocol::QuicV1));
+    match addresses.iter().find(is_quic) {
+        Some(address) => {
+            let why = "a private or restricted mesh speaks no QUIC: name a TCP address".to_owned();
+            Err(StartError::Listen { address: address.clone(), why })
+        }
+        None => Ok(()),
+    }
 }

@@ -1,5 +1,6 @@
 //! Wires a world to an engine: a client of a mesh, or a node of one.
 
+mod answering;
 mod open;
 
 use std::fs;
@@ -8,27 +9,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use datamesh_codec::keys::Identity as Owner;
+use datamesh_core::admission::{Admission, Admitted, Roll};
 use datamesh_core::id::NodeId;
 use datamesh_core::limits::{MIB, NODE_GRACE_S_MAX};
+use datamesh_core::sign::Signed;
+use datamesh_core::time::Epoch;
 use datamesh_core::topology::{FailureDomain, NodeRecord, NodeState, Role};
-use datamesh_core::wire::{Message, Refusal, Request, Response};
 use datamesh_engine::keep::Keeper;
 use datamesh_engine::progress::Unobserved;
+use datamesh_engine::rings::Rings;
 use datamesh_engine::traffic::Traffic;
 use datamesh_engine::transfer::TransferSettings;
 use datamesh_engine::world::{
     Cache, Clock, Compute, Entropy, Items, ItemsError, NoCache, Notary, Peers, Receipts, World,
 };
 pub use datamesh_net::JoinError;
-use datamesh_net::{
-    Answer, Identity, IdentityError, Multiaddr, Network, NetworkSettings, NodeOffer, StartError,
-};
+use datamesh_net::{Identity, IdentityError, Multiaddr, Network, NetworkSettings, NodeOffer, StartError};
 use datamesh_store::cache::DiskCache;
 use datamesh_store::disk::Files;
 use datamesh_store::{Collected, OpenError, Recovery, Store, StoreSettings};
-use futures::FutureExt;
-use futures::future::BoxFuture;
 
+use self::answering::{Answering, Nothing};
 use self::open::{items_of, open_cache, open_patiently};
 use crate::acquaintances::Acquaintances;
 use crate::charter::{Charter, CharterError, CharterOrder};
@@ -39,11 +41,10 @@ use crate::maintain::{Leaving, Maintenance};
 use crate::metrics::{NetworkWatch, Source, Totals, TrafficView, Watcher};
 use crate::neighbours::Neighbours;
 use crate::popular;
-use crate::quotas::Quotas;
 use crate::receipts::ReceiptLog;
 use crate::scores::Scores;
-use crate::serve::{Asker, Server};
-use crate::settings::{MetricsShare, PeerAddress, Settings};
+use crate::serve::Server;
+use crate::settings::{PeerAddress, Settings};
 use crate::system::{SystemClock, SystemCompute, SystemEntropy};
 use crate::tell::Teller;
 use crate::tier::{self, TierError};
@@ -184,6 +185,7 @@ impl Client {
         let key = identity.signing_key().clone();
         let mut network = NetworkSettings::client(identity, bootstrap);
         network.key = charter.key();
+        network.authorities.clone_from(&charter.authorities);
         network.data_plane = data_plane(settings);
         let network = datamesh_net::start(network, Arc::new(Nothing)).await?;
         network.joined(JOIN_DEADLINE).await?;
@@ -302,7 +304,7 @@ pub struct Node {
 }
 
 /// What a node is to be.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct NodeOrder {
     /// What it does for the mesh.
     pub role: Role,
@@ -310,6 +312,8 @@ pub struct NodeOrder {
     pub entries: Vec<PeerAddress>,
     /// What it is told of its mesh.
     pub charter: CharterOrder,
+    /// Who founds the mesh with it, if it is restricted: admits it and itself.
+    pub founder: Option<Arc<Owner>>,
     /// What it keeps of what it is given.
     pub keeping: Keeping,
 }
@@ -326,6 +330,7 @@ impl Node {
         home.create()?;
         let charter = Charter::of_node(home, &order.charter)?;
         let identity = Identity::load_or_create(&home.node_key_path())?;
+        let first_roll = order.founder.as_ref().map(|founder| first_roll(founder, identity.node()));
         let directory = home.node_disk_path();
         make_directory(&directory)?;
         let path = directory.join("items");
@@ -344,22 +349,23 @@ impl Node {
         let server = server(&identity, Arc::clone(&items), Arc::clone(&compute)).within(Arc::clone(&traffic));
         let receipts = receipts(home);
         let server = with_receipts(server, receipts.as_ref());
-        let server = server.limiting_owners(settings.storage.owner_quota.bytes().map(Quotas::new));
         let own = identity.node();
-        let answering = Answering::new(server.clone(), settings, cache.as_ref(), &traffic);
-        let watch = Arc::clone(&answering.watch);
+        let answering = Answering::new(&server, settings, cache.as_ref(), &traffic, &compute);
+        let (watch, rings) = (Arc::clone(&answering.watch), Arc::clone(&answering.rings));
         let domain = settings.placement.domain.domain(&identity.node().to_string());
         let offer = offer(settings, order.role, domain);
         let bootstrap = order.entries.iter().map(full_address).collect();
         let mut network =
             NetworkSettings::node(identity, listen_addresses(settings, &charter), bootstrap, offer);
         network.key = charter.key();
+        network.authorities.clone_from(&charter.authorities);
+        network.rolls.extend(first_roll);
         network.state_directory = Some(directory);
         network.data_plane = data_plane(settings);
         let network = datamesh_net::start(network, Arc::new(answering)).await?;
         let watcher = watch.start(network.clone(), Arc::clone(&clock));
         let peers = Arc::new(Neighbours { own, server: server.clone(), network: network.clone() });
-        let world = world_of_node(peers, clock, compute, Arc::clone(&traffic));
+        let world = world_of_node(peers, clock, compute, Arc::clone(&traffic), rings);
         let metrics = server.metrics();
         metrics.add(Arc::clone(&vitals) as Arc<dyn Source>);
         if let Some(backend) = tier.backend {
@@ -414,10 +420,11 @@ fn world_of_node(
     clock: Arc<dyn Clock>,
     compute: Arc<dyn Compute>,
     traffic: Arc<Traffic>,
+    rings: Arc<Rings>,
 ) -> World {
     World {
         traffic,
-        rings: Arc::default(),
+        rings,
         clock,
         entropy: Arc::new(SystemEntropy),
         compute,
@@ -461,55 +468,6 @@ fn offer(settings: &Settings, role: Role, domain: FailureDomain) -> NodeOffer {
     }
 }
 
-/// What a node answers, and to whom.
-struct Answering {
-    server: Server,
-    share: MetricsShare,
-    watch: Arc<NetworkWatch>,
-}
-
-impl Answering {
-    fn new(server: Server, settings: &Settings, cache: Option<&DiskCache>, traffic: &Arc<Traffic>) -> Self {
-        let watch = NetworkWatch::new(Arc::clone(traffic) as Arc<dyn TrafficView>);
-        server.metrics().add(Arc::clone(&watch) as Arc<dyn Source>);
-        if let Some(cache) = cache {
-            server.metrics().add(Arc::new(cache.clone()));
-        }
-        Self { server, share: settings.metrics.share, watch }
-    }
-
-    fn may_ask(&self, from: &NodeId, request: &Request) -> bool {
-        match (request, self.share) {
-            (Request::Metrics, MetricsShare::Nobody) => false,
-            (Request::Metrics, MetricsShare::Nodes)
-            | (Request::Summarise(_) | Request::Parts { .. } | Request::Releases(_), _) => {
-                self.watch.knows(from)
-            }
-            _ => true,
-        }
-    }
-}
-
-impl Answer for Answering {
-    fn answer(&self, from: NodeId, request: Message<Request>) -> BoxFuture<'static, Message<Response>> {
-        if !self.may_ask(&from, &request.header) {
-            return async { Message::bare(Response::Refused(Refusal::Denied)) }.boxed();
-        }
-        let asker = if self.watch.knows(&from) { Asker::Node(from) } else { Asker::Client(from) };
-        let server = self.server.clone();
-        async move { server.answer_asker(asker, request).await }.boxed()
-    }
-}
-
-/// What a client answers when it is asked: it has nothing.
-struct Nothing;
-
-impl Answer for Nothing {
-    fn answer(&self, _from: NodeId, _request: Message<Request>) -> BoxFuture<'static, Message<Response>> {
-        async { Message::bare(Response::Refused(Refusal::OutOfBounds)) }.boxed()
-    }
-}
-
 fn world(
     peers: Arc<dyn Peers>,
     compute: Arc<dyn Compute>,
@@ -532,6 +490,14 @@ fn world(
 fn server(identity: &Identity, items: Arc<dyn Items>, compute: Arc<dyn Compute>) -> Server {
     let clock = Arc::new(SystemClock::start());
     Server::new(identity.signing_key().clone(), items, clock, compute)
+}
+
+/// The roll that a restricted mesh begins with: its first node, and who founds it. Any other of this authority is newer, so that it
+/// does no harm when the node is started again.
+fn first_roll(founder: &Owner, node: NodeId) -> Signed<Roll> {
+    let admission = |who| Admission { who, until: Epoch::NEVER, quota: None };
+    let admissions = vec![admission(Admitted::Node(node)), admission(Admitted::Owner(founder.owner()))];
+    Signed::sign(Roll { authority: founder.owner(), sequence: 0, admissions }, founder.signing_key())
 }
 
 /// The home's receipts; `None` where they can't be kept: what they are for is no reason not to serve or be served.

@@ -1,4 +1,4 @@
-//! The charter of a mesh, as its node keeps it: whether it is open or private, and under which secret.
+//! The charter of a mesh, as its node keeps it: whether it is open, private under a secret, or restricted by authorities.
 //!
 //! A node learns it when it first comes up, and keeps it: a home's node is of one mesh, and never of another by mistake.
 
@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 pub use datamesh_codec::keys::MeshSecret;
 use datamesh_codec::keys::ParseKeyError;
+use datamesh_core::admission::Authorities;
+use datamesh_core::id::{OwnerId, ParseIdError};
 use datamesh_engine::world::Entropy;
 use datamesh_net::MeshKey;
 use serde::{Deserialize, Serialize};
@@ -16,19 +18,33 @@ use crate::home::stored::{self, StoredFileError};
 use crate::home::{Access, Home, HomeError, read};
 use crate::system::SystemEntropy;
 
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
+/// Before there were restricted meshes.
+const FORMAT_VERSION_FIRST: u32 = 1;
 
 /// What a mesh is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Charter {
-    /// What its nodes and clients know and nobody else; `None` where it is open.
+    /// What its nodes and clients know and nobody else; `None` where it is not private.
     pub secret: Option<MeshSecret>,
+    /// Who admits nodes and owners.
+    pub authorities: Authorities,
 }
 
 /// What a node is told of its mesh.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CharterOrder {
-    /// Nothing: it is what it was, and open if it was nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CharterOrder {
+    /// Of its secret.
+    pub secret: SecretOrder,
+    /// Of who admits to it; nothing if nobody.
+    pub authorities: Authorities,
+}
+
+/// What a node is told of the secret of its mesh.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SecretOrder {
+    /// Nothing: it is what it was, and none if it was nothing.
+    #[default]
     AsBefore,
     /// It is private, under a new secret unless there is one.
     Private,
@@ -71,16 +87,22 @@ pub enum CharterError {
 struct Stored {
     version: u32,
     kind: Kind,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    authorities: Vec<String>,
 }
 
-/// Whether a mesh can be entered by whoever reaches it.
+/// Who can enter a mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// By whoever reaches it.
+    /// Whoever reaches it.
     Open,
-    /// By whoever knows its secret.
+    /// Whoever knows its secret.
     Private,
+    /// Whoever reaches it, to read; nodes and owners, whom an authority has admitted.
+    Restricted,
+    /// Whoever knows its secret, and of these only nodes and owners whom an authority has admitted.
+    PrivateRestricted,
 }
 
 impl fmt::Display for Kind {
@@ -88,6 +110,8 @@ impl fmt::Display for Kind {
         formatter.write_str(match self {
             Self::Open => "open",
             Self::Private => "private",
+            Self::Restricted => "restricted",
+            Self::PrivateRestricted => "private, restricted",
         })
     }
 }
@@ -95,14 +119,20 @@ impl fmt::Display for Kind {
 impl Charter {
     /// What kind of mesh it is.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
-        if self.secret.is_some() { Kind::Private } else { Kind::Open }
+    pub fn kind(&self) -> Kind {
+        match (self.secret.is_some(), self.authorities.is_empty()) {
+            (false, true) => Kind::Open,
+            (true, true) => Kind::Private,
+            (false, false) => Kind::Restricted,
+            (true, false) => Kind::PrivateRestricted,
+        }
     }
 
     /// What connections prove the mesh with.
     #[must_use]
     pub fn key(&self) -> Option<MeshKey> {
-        self.secret.as_ref().map(|secret| MeshKey::of_secret(secret.as_bytes()))
+        let secret = self.secret.as_ref().map(MeshSecret::as_bytes);
+        (self.kind() != Kind::Open).then(|| MeshKey::of_charter(secret, &self.authorities))
     }
 
     /// The charter of this home's node: what was kept, or what it is told when it comes up for the first time. Nothing is
@@ -111,40 +141,49 @@ impl Charter {
     /// # Errors
     /// [`CharterError`] when what was kept can't be read, or is another mesh's.
     pub fn of_node(home: &Home, order: &CharterOrder) -> Result<Self, CharterError> {
-        let kept = Self::kept(home)?;
-        let new = |secret| Self { secret: Some(secret) };
-        match (kept, order) {
-            (Some(kept), CharterOrder::AsBefore) => Ok(kept),
-            (None, CharterOrder::AsBefore) => Ok(Self::default()),
-            (None, CharterOrder::Private) => {
-                Ok(new(MeshSecret::random(&mut |bytes| SystemEntropy.fill(bytes))))
-            }
-            (None, CharterOrder::Secret(secret)) => Ok(new(secret.clone())),
-            (Some(kept), CharterOrder::Private) if kept.secret.is_some() => Ok(kept),
-            (Some(kept), CharterOrder::Secret(secret)) if kept.secret.as_ref() == Some(secret) => Ok(kept),
-            (Some(Self { secret: Some(_) }), _) => {
-                Err(CharterError::OtherMesh { before: "a private mesh", told: "one with another secret" })
-            }
-            (Some(Self { secret: None }), _) => {
-                Err(CharterError::OtherMesh { before: "an open mesh", told: "a private one" })
-            }
+        let CharterOrder { secret, authorities } = order;
+        let Some(kept) = Self::kept(home)? else {
+            let secret = match secret {
+                SecretOrder::AsBefore => None,
+                SecretOrder::Private => Some(MeshSecret::random(&mut |bytes| SystemEntropy.fill(bytes))),
+                SecretOrder::Secret(secret) => Some(secret.clone()),
+            };
+            return Ok(Self { secret, authorities: authorities.clone() });
+        };
+        let other = |before, told| Err(CharterError::OtherMesh { before, told });
+        if !authorities.is_empty() && *authorities != kept.authorities {
+            let before =
+                if kept.authorities.is_empty() { "a mesh without authorities" } else { "another mesh" };
+            return other(before, "one that these authorities restrict");
+        }
+        match (&kept.secret, secret) {
+            (_, SecretOrder::AsBefore) | (Some(_), SecretOrder::Private) => Ok(kept),
+            (Some(known), SecretOrder::Secret(told)) if known == told => Ok(kept),
+            (Some(_), _) => other("a private mesh", "one with another secret"),
+            (None, _) => other("an open mesh", "a private one"),
         }
     }
 
     /// What was kept; `None` for a node that never came up.
     fn kept(home: &Home) -> Result<Option<Self>, CharterError> {
         let path = home.charter_path();
-        let Some(text) = read(&path, Access::Shared)? else {
-            // Nodes that came up before there were charters were of open meshes.
-            return Ok(home.node_disk_path().join("items").exists().then(Self::default));
-        };
-        let known = FORMAT_VERSION..=FORMAT_VERSION;
+        // Where there is none, no mesh has taken the node yet, though its disk may be there.
+        let Some(text) = read(&path, Access::Shared)? else { return Ok(None) };
+        let known = FORMAT_VERSION_FIRST..=FORMAT_VERSION;
         let stored = stored::parse(&path, &text, known, |stored: &Stored| stored.version)?;
         let secret = match stored.kind {
-            Kind::Open => None,
-            Kind::Private => Some(read_secret(home.node_secret_path())?),
+            Kind::Open | Kind::Restricted => None,
+            Kind::Private | Kind::PrivateRestricted => Some(read_secret(home.node_secret_path())?),
         };
-        Ok(Some(Self { secret }))
+        let authorities =
+            parse_authorities(&stored.authorities).map_err(|why| StoredFileError::malformed(&path, why))?;
+        let charter = Self { secret, authorities };
+        if charter.kind() != stored.kind {
+            // A restricted mesh whose authorities were lost must not come up as an open one.
+            let why = format!("a mesh with what it says would be {}, not {}", charter.kind(), stored.kind);
+            return Err(StoredFileError::malformed(&path, why).into());
+        }
+        Ok(Some(charter))
     }
 
     /// Keeps it for the home's node. What is kept already is not written again: a node starts on a full disk too.
@@ -162,7 +201,8 @@ impl Charter {
         if let Some(secret) = &self.secret {
             lock.write(&home.node_secret_path(), &line(secret), Access::Secret)?;
         }
-        let stored = Stored { version: FORMAT_VERSION, kind: self.kind() };
+        let authorities = self.authorities.iter().map(ToString::to_string).collect();
+        let stored = Stored { version: FORMAT_VERSION, kind: self.kind(), authorities };
         let text = toml_edit::ser::to_string_pretty(&stored).expect("a number and a word are TOML");
         Ok(lock.write(&home.charter_path(), text.as_bytes(), Access::Shared)?)
     }
@@ -180,14 +220,25 @@ pub(crate) fn read_secret(path: PathBuf) -> Result<MeshSecret, CharterError> {
     MeshSecret::from_text(text.trim()).map_err(|source| CharterError::Secret { path, source })
 }
 
+/// Authorities as they are written in a file.
+///
+/// # Errors
+/// What is wrong with them, for a person.
+pub(crate) fn parse_authorities(texts: &[String]) -> Result<Authorities, String> {
+    let owners: Result<Vec<OwnerId>, ParseIdError> = texts.iter().map(|text| text.parse()).collect();
+    Authorities::new(owners.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use datamesh_codec::keys::MeshSecret;
+    use datamesh_core::admission::Authorities;
+    use datamesh_core::id::OwnerId;
 
-    use super::{Charter, CharterError, CharterOrder, Kind};
+    use super::{Charter, CharterError, CharterOrder, Kind, SecretOrder};
     use crate::home::Home;
 
     fn home() -> (tempfile::TempDir, Home) {
@@ -200,46 +251,73 @@ mod tests {
     #[test]
     fn a_private_node_keeps_its_secret_to_itself_and_comes_up_with_it() {
         let (_directory, home) = home();
-        let made = Charter::of_node(&home, &CharterOrder::Private).expect("made");
+        let made = Charter::of_node(&home, &order(SecretOrder::Private)).expect("made");
         assert_eq!(made.kind(), Kind::Private);
         made.keep(&home).expect("kept");
         let mode = fs::metadata(home.node_secret_path()).expect("there").permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         let secret = made.secret.clone().expect("private");
-        for order in [CharterOrder::AsBefore, CharterOrder::Private, CharterOrder::Secret(secret)] {
-            assert_eq!(Charter::of_node(&home, &order).expect("as before"), made);
+        for told in [SecretOrder::AsBefore, SecretOrder::Private, SecretOrder::Secret(secret)] {
+            assert_eq!(Charter::of_node(&home, &order(told)).expect("as before"), made);
         }
-        let other = CharterOrder::Secret(MeshSecret::from_bytes(&[9; 32]));
+        let other = order(SecretOrder::Secret(MeshSecret::from_bytes(&[9; 32])));
         assert!(matches!(Charter::of_node(&home, &other), Err(CharterError::OtherMesh { .. })));
 
         fs::set_permissions(home.node_secret_path(), fs::Permissions::from_mode(0o644)).expect("chmod");
-        assert!(matches!(Charter::of_node(&home, &CharterOrder::AsBefore), Err(CharterError::Home(_))));
+        assert!(matches!(Charter::of_node(&home, &order(SecretOrder::AsBefore)), Err(CharterError::Home(_))));
         fs::remove_file(home.node_secret_path()).expect("removed");
-        assert!(matches!(Charter::of_node(&home, &CharterOrder::AsBefore), Err(CharterError::Missing(_))));
+        assert!(matches!(
+            Charter::of_node(&home, &order(SecretOrder::AsBefore)),
+            Err(CharterError::Missing(_))
+        ));
+    }
+
+    fn order(secret: SecretOrder) -> CharterOrder {
+        CharterOrder { secret, ..CharterOrder::default() }
+    }
+
+    #[test]
+    fn a_node_keeps_to_its_authorities() {
+        let (_directory, home) = home();
+        let by = |numbers: &[u8]| CharterOrder {
+            secret: SecretOrder::AsBefore,
+            authorities: Authorities::new(numbers.iter().map(|number| OwnerId::from_bytes([*number; 32])))
+                .expect("few"),
+        };
+        let made = Charter::of_node(&home, &by(&[2, 1, 2])).expect("made");
+        assert_eq!((made.kind(), made.authorities.iter().count()), (Kind::Restricted, 2));
+        made.keep(&home).expect("kept");
+        for told in [by(&[]), by(&[1, 2])] {
+            assert_eq!(Charter::of_node(&home, &told).expect("as before"), made);
+        }
+        assert!(matches!(Charter::of_node(&home, &by(&[1])), Err(CharterError::OtherMesh { .. })));
+        assert!(Charter::of_node(&home, &order(SecretOrder::Private)).is_err(), "it was not private");
+        let text = fs::read_to_string(home.charter_path()).expect("there");
+        let first = text.find("authorities").expect("it names them");
+        fs::write(home.charter_path(), &text[..first]).expect("writes");
+        assert!(Charter::of_node(&home, &by(&[])).is_err(), "it does not come up as an open mesh's");
+        fs::write(home.charter_path(), "version = 1\nkind = 'open'").expect("writes");
+        assert_eq!(Charter::of_node(&home, &by(&[])).expect("the version before").kind(), Kind::Open);
     }
 
     #[test]
     fn a_node_of_an_open_mesh_never_becomes_private() {
         let (_directory, home) = home();
         Charter::default().keep(&home).expect("kept");
-        for order in [CharterOrder::Private, CharterOrder::Secret(MeshSecret::from_bytes(&[9; 32]))] {
-            assert!(matches!(Charter::of_node(&home, &order), Err(CharterError::OtherMesh { .. })));
+        for told in [SecretOrder::Private, SecretOrder::Secret(MeshSecret::from_bytes(&[9; 32]))] {
+            assert!(matches!(Charter::of_node(&home, &order(told)), Err(CharterError::OtherMesh { .. })));
         }
         fs::remove_file(home.charter_path()).expect("removed");
-        assert!(Charter::of_node(&home, &CharterOrder::Private).is_ok(), "it was never up");
         fs::create_dir_all(home.node_disk_path().join("items")).expect("made");
-        assert!(
-            Charter::of_node(&home, &CharterOrder::Private).is_err(),
-            "it was up before there were charters"
-        );
+        assert!(Charter::of_node(&home, &order(SecretOrder::Private)).is_ok(), "no mesh has taken it yet");
     }
 
     #[test]
     fn a_charter_that_this_program_did_not_write_is_refused() {
         let (_directory, home) = home();
-        for bad in ["", "version = 2\nkind = 'open'", "version = 1", "version = 1\nkind = 'closed'", "\0"] {
+        for bad in ["", "version = 3\nkind = 'open'", "version = 1", "version = 1\nkind = 'closed'", "\0"] {
             fs::write(home.charter_path(), bad).expect("writes");
-            assert!(Charter::of_node(&home, &CharterOrder::AsBefore).is_err(), "{bad}");
+            assert!(Charter::of_node(&home, &order(SecretOrder::AsBefore)).is_err(), "{bad}");
         }
     }
 }

@@ -34,15 +34,20 @@ pub struct Server {
     traffic: Option<Arc<Traffic>>,
     /// What peers were served; none where nobody acknowledges that.
     accounts: Option<Arc<Accounts>>,
-    /// What each owner may have here; none where it may have all.
-    quotas: Option<Quotas>,
+    /// What is on its way of each owner.
+    quotas: Quotas,
 }
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
     /// Whoever uses the mesh.
-    Client(NodeId),
+    Client {
+        /// Who.
+        id: NodeId,
+        /// Bytes that the owner whose lease it brings may have here; all that there is room for if none.
+        quota: Option<u64>,
+    },
     /// A node of the mesh: what it stores was accepted for its owner before, and is being kept whole.
     Node(NodeId),
 }
@@ -50,7 +55,7 @@ pub enum Asker {
 impl Asker {
     const fn id(self) -> NodeId {
         match self {
-            Self::Client(id) | Self::Node(id) => id,
+            Self::Client { id, .. } | Self::Node(id) => id,
         }
     }
 }
@@ -92,7 +97,13 @@ impl Server {
         let receipting = Receipting::default();
         let shared =
             Shared { node, key, items, clock, compute, started, tally, metrics, outlook, receipting };
-        Self { shared: Arc::new(shared), traffic: None, accounts: None, quotas: None }
+        Self { shared: Arc::new(shared), traffic: None, accounts: None, quotas: Quotas::default() }
+    }
+
+    /// Which node it answers for.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.shared.node
     }
 
     /// What the node's metrics come from; more can be added.
@@ -119,18 +130,12 @@ impl Server {
         Self { accounts: Some(Arc::new(Accounts::new(receipts))), ..self }
     }
 
-    /// The same, which keeps no more for each owner than its quota.
-    #[must_use]
-    pub fn limiting_owners(self, quotas: Option<Quotas>) -> Self {
-        Self { quotas, ..self }
-    }
-
-    /// Answers a client's request as [`Self::answer_asker`] does.
+    /// Answers a client's request as [`Self::answer_asker`] does, whose owner has no quota.
     ///
     /// # Cancel safety
     /// When dropped, the request may or may not have been carried out.
     pub async fn answer_to(&self, from: NodeId, request: Message<Request>) -> Message<Response> {
-        self.answer_asker(Asker::Client(from), request).await
+        self.answer_asker(Asker::Client { id: from, quota: None }, request).await
     }
 
     /// Answers a peer's request, as fast as the rate limits let its bytes move. One that would have to wait for too long is
@@ -157,8 +162,8 @@ impl Server {
     }
 
     async fn answer_within_limits(&self, asker: Asker, request: Message<Request>) -> Message<Response> {
-        let quotas = if let Asker::Client(_) = asker { self.quotas.as_ref() } else { None };
-        let Some(traffic) = &self.traffic else { return self.answer_within(quotas, request).await };
+        let quota = if let Asker::Client { quota, .. } = asker { quota } else { None };
+        let Some(traffic) = &self.traffic else { return self.answer_within(quota, request).await };
         let from = asker.id();
         let busy = |_: Overloaded| Message::bare(Response::Refused(Refusal::Busy));
         let size = |payload: &Bytes| u64::try_from(payload.len()).unwrap_or(u64::MAX);
@@ -168,7 +173,7 @@ impl Server {
         {
             return busy(overloaded);
         }
-        let answer = self.answer_within(quotas, request).await;
+        let answer = self.answer_within(quota, request).await;
         let sent = size(&answer.payload);
         if sent > 0
             && let Err(overloaded) = traffic.serve(from, Direction::Upload, sent).await
@@ -178,7 +183,7 @@ impl Server {
         answer
     }
 
-    /// Answers a request. What membership answers (`Records`, `Announce`) is out of bounds here, and so is what depends on
+    /// Answers a request. What membership answers (`Records`, `Announce`, `Rolls`, `Enrol`) is out of bounds here, and so is what depends on
     /// who asks (`Acknowledge`).
     ///
     /// # Cancel safety
@@ -187,9 +192,9 @@ impl Server {
         self.answer_within(None, request).await
     }
 
-    async fn answer_within(&self, quotas: Option<&Quotas>, request: Message<Request>) -> Message<Response> {
+    async fn answer_within(&self, quota: Option<u64>, request: Message<Request>) -> Message<Response> {
         let (kind, size) = (RequestKind::of(&request.header), request.payload.len());
-        let answer = self.carry_out(quotas, request).await;
+        let answer = self.carry_out(quota, request).await;
         let answer = answer.unwrap_or_else(|refusal| Message::bare(Response::Refused(refusal)));
         self.shared.tally.note(kind, size, &answer);
         answer
@@ -197,34 +202,36 @@ impl Server {
 
     async fn carry_out(
         &self,
-        quotas: Option<&Quotas>,
+        quota: Option<u64>,
         request: Message<Request>,
     ) -> Result<Message<Response>, Refusal> {
         let Message { header, payload } = request;
         match header {
-            Request::Store(store) => self.store(quotas, store, payload).await.map(Message::bare),
+            Request::Store(store) => self.store(quota, store, payload).await.map(Message::bare),
             Request::Fetch(fetch) => self.fetch(fetch).await,
             Request::Has(items) => self.has(items).await.map(Message::bare),
             Request::Describe(part) => self.describe(part).await.map(Message::bare),
             Request::Summarise(asked) => self.summarise(asked).await.map(Message::bare),
             Request::Parts { group, after } => self.parts(group, after).await.map(Message::bare),
             Request::Releases(puts) => self.releases(puts).await.map(Message::bare),
-            Request::Lease { item, lease } => self.lease(quotas, item, lease).await.map(Message::bare),
+            Request::Lease { item, lease } => self.lease(quota, item, lease).await.map(Message::bare),
             Request::Release(release) => self.release(release).await.map(Message::bare),
             Request::Status => Ok(Message::bare(Response::Status(self.status()))),
             Request::Metrics => Ok(self.tell_metrics()),
             Request::Health => {
                 Ok(Message::bare(Response::Health(self.shared.outlook.health(self.shared.node))))
             }
-            Request::Records { .. } | Request::Announce(_) | Request::Acknowledge(_) => {
-                Err(Refusal::OutOfBounds)
-            }
+            Request::Records { .. }
+            | Request::Announce(_)
+            | Request::Rolls(_)
+            | Request::Enrol(_)
+            | Request::Acknowledge(_) => Err(Refusal::OutOfBounds),
         }
     }
 
     async fn store(
         &self,
-        quotas: Option<&Quotas>,
+        quota: Option<u64>,
         request: StoreRequest,
         bytes: Bytes,
     ) -> Result<Response, Refusal> {
@@ -239,7 +246,7 @@ impl Server {
         }
         let kept = item.kept(&bytes).ok_or(Refusal::OutOfBounds)?;
         let part = PartId { subject: item.subject(), item: id };
-        let _reserved = self.reserve(quotas, put.owner, part, kept.size).await?;
+        let _reserved = self.reserve(quota, put.owner, part, kept.size).await?;
         let group = self.shared.items.store(item, lease, bytes).await.map_err(refusal)?;
         Ok(self.receipt(&group, put, kept))
     }
@@ -310,7 +317,7 @@ impl Server {
 
     async fn lease(
         &self,
-        quotas: Option<&Quotas>,
+        quota: Option<u64>,
         item: StoredItem,
         lease: Signed<Lease>,
     ) -> Result<Response, Refusal> {
@@ -320,7 +327,7 @@ impl Server {
         let Some(description) = self.shared.items.describe(part).await.map_err(refusal)? else {
             return Ok(Response::Absent);
         };
-        let _reserved = self.reserve(quotas, put.owner, part, description.size).await?;
+        let _reserved = self.reserve(quota, put.owner, part, description.size).await?;
         if !self.shared.items.lease(id, lease).await.map_err(refusal)? {
             return Ok(Response::Absent);
         }
@@ -331,14 +338,15 @@ impl Server {
     /// Room in an owner's quota. What is kept for it already takes no more of it by another lease.
     async fn reserve(
         &self,
-        quotas: Option<&Quotas>,
+        quota: Option<u64>,
         owner: OwnerId,
         part: PartId,
         size: u32,
     ) -> Result<Option<Reserved>, Refusal> {
-        let Some(quotas) = quotas else { return Ok(None) };
+        let Some(quota) = quota else { return Ok(None) };
         let items = &self.shared.items;
-        let refused = match quotas.reserve(owner, u64::from(size), || items.kept_for(&owner)).await {
+        let kept = || items.kept_for(&owner);
+        let refused = match self.quotas.reserve(owner, u64::from(size), quota, kept).await {
             Ok(reserved) => return Ok(Some(reserved)),
             Err(refused) => refused,
         };

@@ -10,7 +10,7 @@ use datamesh_engine::transfer::TransferSettings;
 use datamesh_net::{DataPlane, Multiaddr};
 use datamesh_store::StoreSettings;
 
-use crate::charter::{Charter, Kind};
+use crate::charter::Charter;
 use crate::settings::Settings;
 
 /// How long a node may take to answer another one that repairs before a second one is asked for the same.
@@ -118,6 +118,6 @@ pub(crate) fn listen_addresses(settings: &Settings, charter: &Charter) -> Vec<Mu
         format!("/ip6/::/tcp/{port}"),
         format!("/ip6/::/udp/{port}/quic-v1"),
     ];
-    let spoken = texts.iter().filter(|text| charter.kind() == Kind::Open || !text.contains("/quic"));
+    let spoken = texts.iter().filter(|text| charter.key().is_none() || !text.contains("/quic"));
     spoken.map(|text| text.parse().expect("these are multiaddresses whatever the port")).collect()
 }

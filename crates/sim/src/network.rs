@@ -69,6 +69,10 @@ pub enum CallKind {
     Records,
     /// [`Request::Announce`].
     Announce,
+    /// [`Request::Rolls`].
+    Rolls,
+    /// [`Request::Enrol`].
+    Enrol,
     /// [`Request::Status`].
     Status,
     /// [`Request::Metrics`].
@@ -95,6 +99,8 @@ impl CallKind {
             Request::Release(_) => Self::Release,
             Request::Records { .. } => Self::Records,
             Request::Announce(_) => Self::Announce,
+            Request::Rolls(_) => Self::Rolls,
+            Request::Enrol(_) => Self::Enrol,
             Request::Status => Self::Status,
             Request::Metrics => Self::Metrics,
             Request::Health => Self::Health,

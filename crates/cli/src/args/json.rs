@@ -19,6 +19,10 @@ examples! {
     REPAIR = r#"{"object":"bafyr4i…","shards_repaired":2,"replicas_repaired":1,"unplaced":0}"#;
     GC = r#"{"leases_expired":0,"items_dropped":0,"segments_removed":1,"size":1048576}"#;
     DELETE = r#"{"object":"bafyr4i…","lease_count":9,"nodes_told":6}"#;
+    ADMISSION = r#"{"kind":"owner","key":"9263…","authority":"9263…","until":null,"quota":500000000000}"#;
+    ADMITTED = r#"{"kind":"owner","key":"9263…","authority":"9263…","until":null,"quota":500000000000,"nodes_told":6}"#;
+    ENROLLED = r#"{"authority":"9263…","admissions":3,"nodes_told":6}"#;
+    REVOCATION = r#"{"key":"9263…","revoked":true,"nodes_told":6}"#;
     RENEW = r#"{"object":"bafyr4i…","until":"2027-03-01T12:00:00Z","lease_count":9,"missed_count":0}"#;
     PEER = r#"{"peer_id":"12D3KooW…","domain":"-/-/host","role":"storage","state":"active","reachable":true,"capacity":100000000000,"used":1536,"item_count":9,"full":false,"software":"0.1.0","latency_s":0.001,"addresses":["/ip4/10.0.0.1/tcp/40871"],"error":null}"#;
     HEALTH = r#"{"nodes_known":6,"nodes_reachable":6,"nodes_full":0,"failure_domains":6,"scheme":"4+2","capacity":600000000000,"used":9216,"standing":{"subjects":9,"whole":8,"lost":0,"doubtful":0,"survive":[{"parts":1,"subjects":1}],"least_score":0.75,"groups_unknown":0,"groups_doubled":0,"age_s":12,"words":"…"},"alerts":[{"level":"WARNING","cause":"availability","message":"…","action":"schedule_repair","advice":"…","since":"2026-03-01T12:00:00Z","nodes":["12D3KooW…"]}]}"#;
@@ -32,7 +36,7 @@ examples! {
     SECRET = r#"{"name":"main","secret":"datamesh-secret-1…"}"#;
     NODE_STATE = r#"{"state":"draining"}"#;
     NETWORK = r#"{"name":"mesh","current":true,"kind":"open","addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"]}"#;
-    NODE = r#"{"peer_id":"12D3KooW…","addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"],"kind":"open","secret_file":null}"#;
+    NODE = r#"{"peer_id":"12D3KooW…","addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"],"kind":"open","secret_file":null,"authorities":[]}"#;
     SETTING = r#"{"key":"put.mode","value":"sealed","source":"default"}"#;
     CHECK = r#"{"valid":false,"problems":["config.toml:3: unknown setting `put.mod`; did you mean `put.mode`?"]}"#;
     COMPLETIONS = r#"{"shell":"bash","script":"…"}"#;

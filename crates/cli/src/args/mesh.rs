@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, value_parser};
-use datamesh_core::id::NodeId;
+use datamesh_core::admission::{Authorities, TooManyAuthorities};
+use datamesh_core::id::{NodeId, OwnerId};
 use datamesh_core::topology::Role;
 use datamesh_node::discard::Keeping;
 use datamesh_node::home::Name;
 use datamesh_node::settings::{ByteSize, Multiaddr, Override, ParsePeerAddressError, PeerAddress, Period};
 
 use crate::args::json;
-use crate::args::value::{role, setting};
+use crate::args::value::{Instant, role, setting};
 
 const ROLES: [&str; 3] = ["storage", "archival", "cache"];
 const UP_NODES_MAX: u8 = 64;
@@ -88,13 +89,26 @@ impl NodeArgs {
     }
 }
 
-/// What a command is told of a private mesh.
+/// What a command is told of a private or restricted mesh.
 #[derive(Debug, Args)]
 pub struct MeshSecretArgs {
     /// Read the secret of a private mesh from the first line of a file, or of standard input for `-` [env:
     /// DATAMESH_MESH_SECRET holds the secret itself]
     #[arg(long = "mesh-secret-file", value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
+    /// Owner id of an authority of a restricted mesh; may be repeated, and must be the same for all that are in the mesh
+    #[arg(long = "authority", value_name = "OWNER")]
+    pub authorities: Vec<OwnerId>,
+}
+
+impl MeshSecretArgs {
+    /// The authorities that are named.
+    ///
+    /// # Errors
+    /// [`TooManyAuthorities`].
+    pub fn authorities(&self) -> Result<Authorities, TooManyAuthorities> {
+        Authorities::new(self.authorities.iter().copied())
+    }
 }
 
 /// Arguments of `bootstrap`.
@@ -104,6 +118,9 @@ pub struct BootstrapArgs {
     /// Found a private mesh, which only who has its secret can enter: the secret is made, and kept in the home
     #[arg(long)]
     pub private: bool,
+    /// Found a restricted mesh, which only nodes and owners enter that its authorities admit: the current identity is one
+    #[arg(long)]
+    pub restricted: bool,
     /// The mesh.
     #[command(flatten)]
     pub mesh: MeshSecretArgs,
@@ -162,6 +179,72 @@ pub enum NodeCommand {
     /// Take and hold parts again
     #[command(after_long_help = json::NODE_STATE)]
     Activate,
+}
+
+/// Arguments of `admit`.
+#[derive(Debug, Args)]
+pub struct AdmitArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AdmitCommand,
+}
+
+/// What an authority of a restricted mesh can do.
+#[derive(Debug, Subcommand)]
+pub enum AdmitCommand {
+    /// Let a node be part of the mesh
+    #[command(after_long_help = json::ADMITTED)]
+    Node {
+        /// Its peer id
+        #[arg(value_name = "PEER_ID")]
+        key: NodeId,
+        /// Until this instant in UTC, rounded up to a whole hour [default: until it is revoked]
+        #[arg(long, value_name = "DATE")]
+        until: Option<Instant>,
+        /// Change the roll in this file and reach no mesh: for an authority whose key is kept apart. What is not there is made
+        #[arg(long, value_name = "FILE")]
+        roll: Option<PathBuf>,
+    },
+    /// Let an owner put objects
+    #[command(after_long_help = json::ADMITTED)]
+    Owner {
+        /// Its owner id, as `datamesh keys list` shows it
+        #[arg(value_name = "OWNER")]
+        key: OwnerId,
+        /// Bytes that it may have in the whole mesh, parity and manifests included, as in 500GB [default: no bound]
+        #[arg(long, value_name = "SIZE")]
+        quota: Option<ByteSize>,
+        /// Until this instant in UTC, rounded up to a whole hour [default: until it is revoked]
+        #[arg(long, value_name = "DATE")]
+        until: Option<Instant>,
+        /// Change the roll in this file and reach no mesh: for an authority whose key is kept apart. What is not there is made
+        #[arg(long, value_name = "FILE")]
+        roll: Option<PathBuf>,
+    },
+    /// Admit a node or an owner no more
+    #[command(after_long_help = json::REVOCATION)]
+    Revoke {
+        /// Its peer id or owner id
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// Change the roll in this file and reach no mesh: for an authority whose key is kept apart. What is not there is made
+        #[arg(long, value_name = "FILE")]
+        roll: Option<PathBuf>,
+    },
+    /// List who is admitted, and by which authority
+    #[command(after_long_help = json::ADMISSION)]
+    List {
+        /// Of the roll in this file, instead of the mesh
+        #[arg(long, value_name = "FILE")]
+        roll: Option<PathBuf>,
+    },
+    /// Tell the mesh of a roll that was made with --roll; whoever has it can
+    #[command(after_long_help = json::ENROLLED)]
+    Publish {
+        /// The roll
+        #[arg(value_name = "FILE")]
+        roll: PathBuf,
+    },
 }
 
 /// Arguments of `join`.

@@ -6,10 +6,9 @@ use datamesh_core::id::{NodeId, ObjectId, ParseIdError};
 use datamesh_engine::catalog::Entry;
 use datamesh_engine::transfer::Failure;
 use datamesh_node::assemble::Client;
-use datamesh_node::charter::Charter;
 use datamesh_node::home::Mesh;
 use datamesh_node::keyring::Identity;
-use datamesh_node::settings::{Override, Settings};
+use datamesh_node::settings::{Override, PeerAddress, Settings};
 
 use crate::command::CommandError;
 use crate::context::Context;
@@ -22,6 +21,8 @@ pub(super) struct Session {
     pub(super) settings: Settings,
     /// The name of the mesh.
     pub(super) mesh: String,
+    /// The nodes through which the mesh was joined.
+    pub(super) entries: Vec<NodeId>,
 }
 
 impl Session {
@@ -32,12 +33,15 @@ impl Session {
         let mesh = context.mesh()?;
         let client = match &mesh {
             Mesh::Embedded => Client::embedded(context.home(), &settings).await?,
-            Mesh::Joined { entries, secret, .. } => {
-                let charter = Charter { secret: secret.clone() };
-                Client::joined(context.home(), &settings, entries, &charter).await?
+            Mesh::Joined { entries, charter, .. } => {
+                Client::joined(context.home(), &settings, entries, charter).await?
             }
         };
-        Ok(Self { client, settings, mesh: mesh.name().to_owned() })
+        let entries = match &mesh {
+            Mesh::Embedded => Vec::new(),
+            Mesh::Joined { entries, .. } => entries.iter().map(PeerAddress::node).collect(),
+        };
+        Ok(Self { client, settings, mesh: mesh.name().to_owned(), entries })
     }
 }
 

@@ -25,9 +25,11 @@ impl From<AssembleError> for CommandError {
         match error {
             AssembleError::Home(error) => error.into(),
             AssembleError::Charter(error) => error.into(),
+            AssembleError::Join(JoinError::NotAdmitted { node }) => Self::from_error(Exit::Denied, error)
+                .hint(format!("have an authority of the mesh run datamesh admit node {node}, then start it again")),
             AssembleError::Join(JoinError::OtherMesh { .. }) => Self::from_error(Exit::Denied, error).hint(
-                "a private mesh is entered with its secret: get it from who runs the mesh, and name its file with \
-                 --mesh-secret-file",
+                "a private mesh is entered with its secret, a restricted one with its authorities: get them from who runs \
+                 the mesh, and name them with --mesh-secret-file FILE and --authority OWNER",
             ),
             AssembleError::Join(_) => Self::from_error(Exit::Unreachable, error).hint(
                 "is the mesh running, and is this its address? datamesh networks shows what was joined",
@@ -87,7 +89,14 @@ fn blame(failures: &BTreeMap<NodeId, Failure>) -> (Exit, &'static str) {
     let over_quota =
         |failure: &Failure| matches!(failure, Failure::Refused { refusal: Refusal::OverQuota { .. }, .. });
     let silent = |failure: &Failure| matches!(failure, Failure::Call(_));
-    if failures.values().any(over_quota) {
+    let not_admitted =
+        |failure: &Failure| matches!(failure, Failure::Refused { refusal: Refusal::NotAdmitted, .. });
+    if failures.values().any(not_admitted) {
+        (
+            Exit::Denied,
+            "have an authority of the mesh run datamesh admit owner KEY; datamesh keys list shows the key",
+        )
+    } else if failures.values().any(over_quota) {
         (Exit::NoSpace, "delete something, or have whoever runs the nodes raise storage.owner_quota")
     } else if failures.values().any(Failure::is_for_space) {
         (Exit::NoSpace, "add nodes or capacity (storage.capacity), or delete something")

@@ -7,6 +7,7 @@ use std::io;
 use datamesh_node::charter::CharterError;
 use datamesh_node::home::{HomeError, NetworksError};
 use datamesh_node::keyring::{KeyringError, ParseKeyError};
+use datamesh_node::roll_file::RollFileError;
 use datamesh_node::settings::{ParsePeerAddressError, SettingsError, SettingsFileError};
 
 use crate::exit::Exit;
@@ -132,6 +133,16 @@ pub fn exit_of(error: &io::Error) -> Exit {
 fn exit_of_causes(error: &(dyn Error + 'static)) -> Exit {
     let system = chain(Some(error)).find_map(|error| error.downcast_ref::<io::Error>());
     system.map_or(Exit::Failed, exit_of)
+}
+
+impl From<RollFileError> for CommandError {
+    fn from(error: RollFileError) -> Self {
+        let exit = match &error {
+            RollFileError::File { source, .. } => exit_of(source),
+            RollFileError::Malformed { .. } => Exit::Usage,
+        };
+        Self::from_error(exit, error)
+    }
 }
 
 impl From<HomeError> for CommandError {

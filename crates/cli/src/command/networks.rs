@@ -1,6 +1,6 @@
 //! `networks`: lists the meshes that were joined, and chooses one.
 
-use datamesh_node::charter::{Charter, Kind};
+use datamesh_node::charter::Kind;
 use datamesh_node::home::{Mesh, Networks};
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ impl NetworkView {
             Mesh::Joined { entries, .. } => entries.iter().map(ToString::to_string).collect(),
         };
         let current = networks.current().name() == mesh.name();
-        let kind = Charter { secret: mesh.secret().cloned() }.kind();
+        let kind = mesh.charter().kind();
         Self { name: mesh.name().to_owned(), current, kind, addresses }
     }
 

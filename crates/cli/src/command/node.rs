@@ -1,10 +1,13 @@
 //! `bootstrap` and `service`: a node that serves until it is told to stop.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use datamesh_core::admission::Authorities;
 use datamesh_node::assemble::{Node, NodeOrder};
-use datamesh_node::charter::{CharterOrder, Kind};
+use datamesh_node::charter::{CharterOrder, Kind, SecretOrder};
 use datamesh_node::discard::Keeping;
+use datamesh_node::keyring::Identity;
 use datamesh_node::settings::PeerAddress;
 use serde::Serialize;
 
@@ -22,28 +25,38 @@ struct NodeView {
     kind: Kind,
     /// Where the secret of a private mesh lies.
     secret_file: Option<PathBuf>,
+    /// Who admits to a restricted mesh.
+    authorities: Vec<String>,
 }
 
 pub(super) async fn bootstrap(args: &BootstrapArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
-    let order = match context.mesh_secret(args.mesh.secret_file.as_deref(), ui)? {
-        Some(secret) => CharterOrder::Secret(secret),
-        None if args.private => CharterOrder::Private,
-        None => CharterOrder::AsBefore,
+    let secret = match context.mesh_secret(args.mesh.secret_file.as_deref(), ui)? {
+        Some(secret) => SecretOrder::Secret(secret),
+        None if args.private => SecretOrder::Private,
+        None => SecretOrder::AsBefore,
     };
-    serve(&args.node, Vec::new(), order, context, ui).await
+    let founder = if args.restricted { Some(Arc::new(context.identity(ui)?)) } else { None };
+    let own = founder.iter().map(|founder| founder.owner());
+    let authorities = Authorities::new(own.chain(args.mesh.authorities.iter().copied()))
+        .map_err(|error| CommandError::from_error(Exit::Usage, error))?;
+    serve(&args.node, Vec::new(), CharterOrder { secret, authorities }, founder, context, ui).await
 }
 
 pub(super) async fn service(args: &ServiceArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
     let entries = args.entries().map_err(|error| CommandError::from_error(Exit::Usage, error))?;
     let secret = context.mesh_secret(args.mesh.secret_file.as_deref(), ui)?;
-    let order = secret.map_or(CharterOrder::AsBefore, CharterOrder::Secret);
-    serve(&args.node, entries, order, context, ui).await
+    let secret = secret.map_or(SecretOrder::AsBefore, SecretOrder::Secret);
+    let authorities =
+        args.mesh.authorities().map_err(|error| CommandError::from_error(Exit::Usage, error))?;
+    let order = CharterOrder { secret, authorities };
+    serve(&args.node, entries, order, None, context, ui).await
 }
 
 async fn serve(
     args: &NodeArgs,
     entries: Vec<PeerAddress>,
     charter: CharterOrder,
+    founder: Option<Arc<Identity>>,
     context: &Context,
     ui: &Ui,
 ) -> Result<(), CommandError> {
@@ -51,7 +64,7 @@ async fn serve(
     if keeping != Keeping::Everything {
         ui.warn("this node is for benchmarks: it throws away every shard that it is given");
     }
-    let order = NodeOrder { role: args.role, entries, charter, keeping };
+    let order = NodeOrder { role: args.role, entries, charter, founder, keeping };
     let resolved = context.settings(args.overrides())?;
     let settings = resolved.settings();
     let node = Node::start(context.home(), settings, order).await?;
@@ -65,16 +78,20 @@ async fn serve(
     let peer_id = node.network.node().to_string();
     let addresses: Vec<String> = node.network.listen_addresses().iter().map(ToString::to_string).collect();
     let kind = node.charter.kind();
-    let secret_file = (kind == Kind::Private).then(|| context.home().node_secret_path());
+    let secret_file = node.charter.secret.as_ref().map(|_| context.home().node_secret_path());
+    let authorities: Vec<String> = node.charter.authorities.iter().map(ToString::to_string).collect();
     let mut fields = Fields::new().field("peer id", &peer_id).field("mesh", kind);
     for address in &addresses {
         fields = fields.field("address", address);
     }
     fields = fields.field("offers", bytes(settings.storage.capacity.bytes()));
+    for authority in &authorities {
+        fields = fields.field("authority", authority);
+    }
     if let Some(path) = &secret_file {
         fields = fields.field("mesh secret", path.display());
     }
-    ui.result(fields, NodeView { peer_id, addresses, kind, secret_file: secret_file.clone() })?;
+    ui.result(fields, NodeView { peer_id, addresses, kind, secret_file: secret_file.clone(), authorities })?;
     if let Some(path) = &secret_file {
         ui.note(format!(
             "only who has the mesh secret gets in: copy {} to them by a way that you trust; they name the copy with \

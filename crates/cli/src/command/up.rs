@@ -1,5 +1,6 @@
 //! `up`: a whole mesh of node processes on this machine.
 
+use datamesh_node::charter::Charter;
 use datamesh_node::home::{Home, Mesh, Networks};
 use datamesh_node::settings::Definition;
 use serde::Serialize;
@@ -53,7 +54,7 @@ fn remember(home: &Home, nodes: &[NodeProcess]) -> Result<(), CommandError> {
     networks.forget(NETWORK);
     let name: datamesh_node::home::Name = NETWORK.parse().expect("it is a name");
     for address in nodes.iter().take(ENTRY_NODES).flat_map(|node| &node.addresses) {
-        networks.join(Some(name.clone()), address.clone(), None)?;
+        networks.join(Some(name.clone()), address.clone(), Charter::default())?;
     }
     networks.select(current.name())?;
     Ok(networks.save(home, &lock)?)

@@ -263,6 +263,30 @@ impl Mesh {
         Self::found(node_count, 1, settings, Kind::Open, variables)
     }
 
+    /// No node yet, and no client that has joined.
+    pub(crate) fn empty() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let client = directory.path().join("client");
+        let (kind, variables) = (Kind::Open, Vec::new());
+        Self { nodes: Vec::new(), client, directory, started_count: 0, kind, variables }
+    }
+
+    /// A restricted mesh of one node, whose home's identity is its authority. No client has joined it.
+    pub(crate) fn start_restricted() -> Self {
+        let mut mesh = Self::empty();
+        let words =
+            ["bootstrap", "--restricted", "--listen", "/ip4/127.0.0.1/tcp/0", "--domain", "here/home/host-0"];
+        let node = mesh.start_node(&mesh.path("founder"), &words);
+        mesh.nodes.push(node);
+        mesh
+    }
+
+    /// Starts a node of this home with this command line.
+    pub(crate) fn start_node(&self, home: &Path, words: &[&str]) -> Node {
+        let words = words.iter().map(ToString::to_string).collect();
+        Node::start(home.to_owned(), words, self.variables.clone())
+    }
+
     fn found(
         node_count: usize,
         per_host: usize,

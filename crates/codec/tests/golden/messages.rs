@@ -3,6 +3,7 @@
 use core::fmt::Debug;
 
 use datamesh_codec::keys::Identity;
+use datamesh_core::admission::{Admission, Admitted, Roll};
 use datamesh_core::encode::{decode, encode};
 use datamesh_core::health::{Alert, Cause, Led, Level, NodeHealth, Sign, Standing};
 use datamesh_core::id::{BlockId, ItemId, NodeId, ShardId};
@@ -204,4 +205,19 @@ fn questions_for_health_and_metrics_and_their_answers_keep_their_bytes() {
 fn a_refusal_for_a_quota_keeps_its_bytes() {
     let refused = Response::Refused(Refusal::OverQuota { used: 3_000_000, quota: 3_145_728 });
     check_response("over-quota-response", &refused);
+}
+
+#[test]
+fn rolls_keep_their_bytes_and_verify() {
+    let until = Epoch::from_hours(480_000);
+    let node = Admission { who: Admitted::Node(node()), until: Epoch::NEVER, quota: None };
+    let someone = Admission { who: Admitted::Owner(owner().owner()), until, quota: Some(500_000_000_000) };
+    let admissions = vec![node, someone];
+    let roll = Roll { authority: owner().owner(), sequence: 1_800_000_000_000, admissions };
+    let roll = Signed::sign(roll, owner().signing_key());
+    check_signed("roll", &roll);
+    check_request("rolls-request", &Request::Rolls(vec![(owner().owner(), 7)]));
+    check_request("enrol-request", &Request::Enrol(roll.clone()));
+    check_response("roll-response", &Response::Roll(Some(roll)));
+    check_response("not-admitted-response", &Response::Refused(Refusal::NotAdmitted));
 }

@@ -304,6 +304,8 @@ fn answers(request: &Request, response: &Response) -> bool {
         | (Request::Release(_), Response::Released { .. })
         | (Request::Records { .. }, Response::Records { .. })
         | (Request::Announce(_), Response::Learned { .. })
+        | (Request::Rolls(_), Response::Roll(_))
+        | (Request::Enrol(_), Response::Learned { .. })
         | (Request::Status, Response::Status(_))
         | (Request::Metrics, Response::Metrics)
         | (Request::Health, Response::Health(_))

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use datamesh_core::encode::{DecodeError, decode, encode};
 use datamesh_core::limits::{
-    BLOCK_SIZE_MAX, METRICS_SIZE_MAX, STRIPE_SHARDS_MAX, SUMMARY_CLASSES_MAX, WIRE_GROUPS_MAX,
-    WIRE_HEADER_SIZE_MAX, WIRE_ITEMS_MAX, WIRE_LEASES_MAX, WIRE_PARTS_MAX, WIRE_PAYLOAD_SIZE_MAX,
-    WIRE_PUTS_MAX, WIRE_RECORDS_MAX,
+    AUTHORITIES_MAX, BLOCK_SIZE_MAX, METRICS_SIZE_MAX, STRIPE_SHARDS_MAX, SUMMARY_CLASSES_MAX,
+    WIRE_GROUPS_MAX, WIRE_HEADER_SIZE_MAX, WIRE_ITEMS_MAX, WIRE_LEASES_MAX, WIRE_PARTS_MAX,
+    WIRE_PAYLOAD_SIZE_MAX, WIRE_PUTS_MAX, WIRE_RECORDS_MAX,
 };
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::Summary;
@@ -56,6 +56,8 @@ pub(crate) enum Violation {
     OutOfBounds,
     #[error("node record is forged or out of bounds")]
     ForgedRecord,
+    #[error("roll is not signed by its authority, or out of bounds")]
+    ForgedRoll,
     #[error("page of node records does not follow the one before")]
     PageOutOfOrder,
     #[error("answer is none to the request")]
@@ -80,6 +82,8 @@ impl Header for Request {
             Self::Acknowledge(service) => service.unverified().bounded(),
             Self::Summarise(groups) => groups.len() <= WIRE_GROUPS_MAX,
             Self::Releases(puts) => puts.len() <= WIRE_PUTS_MAX,
+            Self::Rolls(known) => known.len() <= AUTHORITIES_MAX,
+            Self::Enrol(roll) => roll.unverified().bounded(),
             Self::Fetch(_)
             | Self::Describe(_)
             | Self::Parts { .. }
@@ -118,6 +122,7 @@ impl Header for Response {
             Self::Parts { parts, .. } => parts.len() <= WIRE_PARTS_MAX,
             Self::Releases(releases) => releases.len() <= WIRE_PUTS_MAX,
             Self::Health(health) => health.bounded(),
+            Self::Roll(roll) => roll.as_ref().is_none_or(|roll| roll.unverified().bounded()),
             Self::Stored(_)
             | Self::Found
             | Self::Absent
@@ -155,6 +160,7 @@ fn bounded_records(records: &[Signed<NodeRecord>]) -> bool {
 pub(crate) fn answer_size_max(request: &Request) -> (usize, usize) {
     let header_size_max = match request {
         Request::Records { .. }
+        | Request::Rolls(_)
         | Request::Describe(_)
         | Request::Summarise(_)
         | Request::Parts { .. }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use datamesh_core::admission::RollError;
 use datamesh_core::id::NodeId;
 use datamesh_core::limits::WIRE_HEADER_SIZE_MAX;
 use datamesh_core::wire::{Message, Refusal, Request, Response};
@@ -314,6 +315,20 @@ impl Server {
         let (_, answer_size) = answer_size_max(&request.header);
         let answer = match request.header {
             Request::Records { after } => Message::bare(self.membership.page(after)),
+            Request::Announce(records)
+                if !self.membership.takes(&from)
+                    && records.iter().any(|record| record.unverified().node == from) =>
+            {
+                Message::bare(Response::Refused(Refusal::NotAdmitted))
+            }
+            Request::Rolls(known) => {
+                Message::bare(Response::Roll(self.membership.rolls().lacking(&known).cloned()))
+            }
+            Request::Enrol(roll) => Message::bare(match self.membership.enrol(roll) {
+                Ok(news) => Response::Learned { record_count: u64::from(news) },
+                Err(RollError::Forged) => return Err(Violation::ForgedRoll),
+                Err(RollError::Stranger | RollError::Ahead) => Response::Refused(Refusal::Denied),
+            }),
             Request::Announce(records) => {
                 let learned = self.membership.learn(records).await?;
                 let record_count = u64::try_from(learned).expect("a count fits 64 bits");

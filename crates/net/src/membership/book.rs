@@ -74,6 +74,13 @@ impl Book {
         self.records.len() < before
     }
 
+    /// Forgets nodes. Says whether there were any.
+    pub(crate) fn expel(&mut self, expelled: impl Fn(&NodeId) -> bool) -> bool {
+        let before = self.records.len();
+        self.records.retain(|node, _| !expelled(node));
+        self.records.len() < before
+    }
+
     /// The records after a node in the order of ids, as many as fit a message, and whether there are more.
     pub(crate) fn page(&self, after: Option<NodeId>) -> (Vec<Signed<NodeRecord>>, bool) {
         let begin = after.map_or(Bound::Unbounded, Bound::Excluded);

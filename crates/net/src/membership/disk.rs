@@ -1,40 +1,62 @@
-//! The node records known, on disk, so that a restarted node finds its mesh again.
+//! The node records and rolls known, on disk, so that a restarted node finds its mesh again.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use datamesh_core::admission::Roll;
 use datamesh_core::encode::{decode, encode};
 use datamesh_core::sign::Signed;
 use datamesh_core::topology::NodeRecord;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 const FILE_NAME: &str = "nodes";
-const FILE_NAME_BESIDE: &str = "nodes.new";
 const FILE_PREFIX: &[u8] = b"datamesh nodes v1\n";
+const ROLLS_NAME: &str = "rolls";
+const ROLLS_PREFIX: &[u8] = b"datamesh rolls v1\n";
 /// The longest file that is read, bytes: room for every node a topology keeps.
 const FILE_SIZE_MAX: u64 = 256 * 1024 * 1024;
 
 /// Reads the records that were saved; none where nothing was. They are verified by whoever uses them.
 pub(crate) fn load(directory: &Path) -> io::Result<Vec<Signed<NodeRecord>>> {
-    let file = match File::open(directory.join(FILE_NAME)) {
+    load_list(&directory.join(FILE_NAME), FILE_PREFIX)
+}
+
+/// Replaces the saved records, all or nothing, also when the power fails.
+pub(crate) fn save(directory: &Path, records: &[Signed<NodeRecord>]) -> io::Result<()> {
+    save_list(directory, FILE_NAME, FILE_PREFIX, &encode(&records))
+}
+
+/// Reads the rolls that were saved, under the same terms.
+pub(crate) fn load_rolls(directory: &Path) -> io::Result<Vec<Signed<Roll>>> {
+    load_list(&directory.join(ROLLS_NAME), ROLLS_PREFIX)
+}
+
+/// Replaces the saved rolls, under the same terms. Where there are none, nothing is written.
+pub(crate) fn save_rolls(directory: &Path, rolls: &[Signed<Roll>]) -> io::Result<()> {
+    if rolls.is_empty() { Ok(()) } else { save_list(directory, ROLLS_NAME, ROLLS_PREFIX, &encode(&rolls)) }
+}
+
+fn load_list<T: DeserializeOwned + Serialize>(path: &Path, prefix: &[u8]) -> io::Result<Vec<T>> {
+    let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened?,
     };
     let mut bytes = Vec::new();
     file.take(FILE_SIZE_MAX).read_to_end(&mut bytes)?;
     let malformed = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    let body = bytes.strip_prefix(FILE_PREFIX).ok_or_else(|| malformed("not a list of nodes".to_owned()))?;
+    let body = bytes.strip_prefix(prefix).ok_or_else(|| malformed("it is something else".to_owned()))?;
     decode(body).map_err(|error| malformed(error.to_string()))
 }
 
-/// Replaces the saved records, all or nothing, also when the power fails.
-pub(crate) fn save(directory: &Path, records: &[Signed<NodeRecord>]) -> io::Result<()> {
-    let beside = directory.join(FILE_NAME_BESIDE);
+fn save_list(directory: &Path, name: &str, prefix: &[u8], encoded: &[u8]) -> io::Result<()> {
+    let beside = directory.join(format!("{name}.new"));
     let mut file = File::create(&beside)?;
-    file.write_all(FILE_PREFIX)?;
-    file.write_all(&encode(&records))?;
+    file.write_all(prefix)?;
+    file.write_all(encoded)?;
     file.sync_all()?;
-    fs::rename(&beside, directory.join(FILE_NAME))?;
+    fs::rename(&beside, directory.join(name))?;
     File::open(directory)?.sync_all()
 }
 

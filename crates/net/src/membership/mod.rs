@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use datamesh_core::admission::{Admitted, Roll, RollError, Rolls};
 use datamesh_core::id::NodeId;
 use datamesh_core::limits::{
     NODE_ADDRESSES_MAX, NODE_GRACE_S_MAX, NODE_RECORD_AHEAD_MS_MAX, NODE_TEXT_SIZE_MAX,
@@ -45,6 +46,7 @@ pub(crate) struct Membership {
     own: Option<Own>,
     data_port: OnceLock<u16>,
     book: Mutex<Book>,
+    rolls: Mutex<Rolls>,
     topology: watch::Sender<Arc<Topology>>,
     news: mpsc::Sender<Vec<Signed<NodeRecord>>>,
     tally: Arc<Tally>,
@@ -80,6 +82,7 @@ impl Membership {
     pub(crate) fn new(
         own: Option<(Identity, NodeOffer)>,
         saved: Vec<Signed<NodeRecord>>,
+        rolls: Rolls,
         news: mpsc::Sender<Vec<Signed<NodeRecord>>>,
         tally: Arc<Tally>,
     ) -> Self {
@@ -87,12 +90,28 @@ impl Membership {
         let own = own.map(|(identity, offer)| Own { identity, offer, standing: Mutex::new(standing) });
         let mut book = Book::default();
         let now = now_ms();
+        let epoch = Timestamp::from_ms(now).epoch();
+        let own_node = own.as_ref().map(|own| own.identity.node());
+        let taken = |record: &Signed<NodeRecord>| {
+            let node = record.unverified().node;
+            Some(node) == own_node || rolls.admits(Admitted::Node(node), epoch)
+        };
         // What was signed while the clock was wrong, nobody else has taken either.
-        for record in saved.into_iter().filter(|record| sound(record).is_ok() && !is_ahead(record, now)) {
+        let counts =
+            |record: &Signed<NodeRecord>| taken(record) && sound(record).is_ok() && !is_ahead(record, now);
+        for record in saved.into_iter().filter(counts) {
             book.admit(record, now);
         }
         let topology = watch::Sender::new(Arc::new(topology_of(&book)));
-        Self { own, data_port: OnceLock::new(), book: Mutex::new(book), topology, news, tally }
+        Self {
+            own,
+            data_port: OnceLock::new(),
+            book: Mutex::new(book),
+            rolls: Mutex::new(rolls),
+            topology,
+            news,
+            tally,
+        }
     }
 
     /// The mesh as it is known now.
@@ -184,8 +203,8 @@ impl Membership {
 
     fn admit(&self, verified: Vec<Signed<NodeRecord>>, now: u64) -> Vec<Signed<NodeRecord>> {
         let mut book = self.book();
-        let admitted: Vec<_> =
-            verified.into_iter().filter(|record| book.admit(record.clone(), now)).collect();
+        let taken = verified.into_iter().filter(|record| self.takes(&record.unverified().node));
+        let admitted: Vec<_> = taken.filter(|record| book.admit(record.clone(), now)).collect();
         if !admitted.is_empty() {
             self.tally.records_learned.add_size(admitted.len());
             self.publish(&book, &admitted);
@@ -212,6 +231,7 @@ impl Membership {
 
     /// Finds out which nodes have been silent for longer than they may.
     pub(crate) fn judge(&self) {
+        self.expel();
         self.topology.send_if_modified(|topology| {
             let (own, now) = (self.own_node(), Timestamp::from_ms(now_ms()));
             let mut judged = Topology::clone(topology);
@@ -231,6 +251,47 @@ impl Membership {
     pub(crate) fn beat(&self) -> Duration {
         let beat = self.own.as_ref().map(|own| own.offer.grace / BEATS_PER_GRACE);
         beat.map_or(BEAT_MAX, |beat| beat.clamp(BEAT_MIN, BEAT_MAX))
+    }
+
+    /// Whether a node may be of this mesh. This one always knows itself.
+    pub(crate) fn takes(&self, node: &NodeId) -> bool {
+        self.own_node().as_ref() == Some(node) || self.admits(Admitted::Node(*node))
+    }
+
+    /// Whether a node or an owner is admitted to the mesh now.
+    pub(crate) fn admits(&self, who: Admitted) -> bool {
+        self.rolls().admits(who, Timestamp::from_ms(now_ms()).epoch())
+    }
+
+    /// The rolls that are known.
+    pub(crate) fn rolls(&self) -> MutexGuard<'_, Rolls> {
+        // Nothing that holds the lock can leave the rolls half changed.
+        self.rolls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Learns a roll, and forgets the nodes that are not admitted any more. Says whether it was news.
+    ///
+    /// # Errors
+    /// [`RollError`] when it does not count here.
+    pub(crate) fn enrol(&self, roll: Signed<Roll>) -> Result<bool, RollError> {
+        let news = self.rolls().learn(roll, Timestamp::from_ms(now_ms()))?;
+        if news {
+            self.expel();
+            // What is saved has changed, also where the topology has not.
+            self.topology.send_modify(|_| ());
+        }
+        Ok(news)
+    }
+
+    /// Forgets the nodes that are not admitted, or not any more.
+    fn expel(&self) {
+        if !self.rolls().is_restricted() {
+            return;
+        }
+        let mut book = self.book();
+        if book.expel(|node| !self.takes(node)) {
+            self.publish(&book, &[]);
+        }
     }
 
     /// Forgets nodes that left long ago.

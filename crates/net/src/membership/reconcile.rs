@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use datamesh_core::admission::RollError;
 use datamesh_core::id::NodeId;
-use datamesh_core::limits::TOPOLOGY_NODES_MAX;
+use datamesh_core::limits::{AUTHORITIES_MAX, TOPOLOGY_NODES_MAX};
 use datamesh_core::sign::Signed;
 use datamesh_core::topology::NodeRecord;
-use datamesh_core::wire::{Message, Request, Response};
+use datamesh_core::wire::{Message, Refusal, Request, Response};
 use datamesh_engine::world::CallError;
 
 use crate::exchange::call::Caller;
@@ -28,6 +29,15 @@ pub(crate) enum Direction {
 pub(crate) struct Reconciled {
     /// Records that were news here.
     pub(crate) news: Vec<Signed<NodeRecord>>,
+    /// Whether the other takes this node for one of the mesh, so far as it said so.
+    pub(crate) welcome: Welcome,
+}
+
+/// What another node makes of this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Welcome {
+    Taken,
+    NotAdmitted,
 }
 
 /// Reconciles with one node.
@@ -43,6 +53,7 @@ pub(crate) async fn reconcile(
     node: NodeId,
     direction: Direction,
 ) -> Result<Reconciled, CallError> {
+    learn_rolls(caller, membership, node).await?;
     let mut news = Vec::new();
     let mut sequences = BTreeMap::new();
     let mut after = None;
@@ -64,12 +75,38 @@ pub(crate) async fn reconcile(
             break;
         }
     }
+    let mut welcome = Welcome::Taken;
     if direction == Direction::Both {
         for records in pages(&membership.lacking(&sequences)) {
-            caller.call(node, &Message::bare(Request::Announce(records))).await?;
+            let answer = caller.call(node, &Message::bare(Request::Announce(records))).await?;
+            if matches!(answer.header, Response::Refused(Refusal::NotAdmitted)) {
+                welcome = Welcome::NotAdmitted;
+            }
         }
     }
-    Ok(Reconciled { news })
+    Ok(Reconciled { news, welcome })
+}
+
+/// Learns the rolls that are newer there, before the records whose nodes they admit.
+async fn learn_rolls(caller: &Caller, membership: &Membership, node: NodeId) -> Result<(), CallError> {
+    if !membership.rolls().is_restricted() {
+        return Ok(());
+    }
+    for _ in 0..AUTHORITIES_MAX {
+        let known = membership.rolls().sequences();
+        let answer = caller.call(node, &Message::bare(Request::Rolls(known))).await?;
+        let Response::Roll(Some(roll)) = answer.header else { return Ok(()) };
+        match membership.enrol(roll) {
+            Ok(true) => {}
+            // Our clock may be wrong, and another round begins with the same.
+            Ok(false) | Err(RollError::Ahead | RollError::Stranger) => return Ok(()),
+            Err(RollError::Forged) => {
+                caller.report(node, &Violation::ForgedRoll);
+                return Err(CallError::Protocol { node, why: Violation::ForgedRoll.to_string() });
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn page(

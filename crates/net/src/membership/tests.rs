@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datamesh_core::admission::Rolls;
 use datamesh_core::limits::{NODE_RECORD_AHEAD_MS_MAX, NODE_TEXT_SIZE_MAX};
 use datamesh_core::sign::Signed;
 use datamesh_core::topology::{NodeRecord, NodeState};
@@ -18,7 +19,7 @@ type News = mpsc::Receiver<Vec<Signed<NodeRecord>>>;
 
 fn client(saved: Vec<Signed<NodeRecord>>) -> (Membership, News) {
     let (news, waiting) = mpsc::channel(NEWS_WAITING_MAX);
-    (Membership::new(None, saved, news, Arc::new(Tally::default())), waiting)
+    (Membership::new(None, saved, Rolls::default(), news, Arc::new(Tally::default())), waiting)
 }
 
 /// A record whose signature is that of another.
@@ -89,7 +90,7 @@ async fn the_own_record_is_newer_than_any_that_others_know() {
     let before = Signed::sign(before, identity.signing_key());
     let (news, _waiting) = mpsc::channel(1);
     let tally = Arc::new(Tally::default());
-    let membership = Membership::new(Some((identity.clone(), offer)), vec![], news, tally);
+    let membership = Membership::new(Some((identity.clone(), offer)), vec![], Rolls::default(), news, tally);
     membership.set_addresses(&[]).expect("a node");
     assert_eq!(membership.learn(vec![before]).await, Ok(1), "others remember more than the node does");
     let corrected = membership.set_addresses(&[]).expect("a node");
@@ -111,7 +112,13 @@ fn a_node_whose_clock_was_years_ahead_is_believed_again_once_it_is_right() {
     };
     let node = |saved: Vec<Signed<NodeRecord>>| {
         let (news, _waiting) = mpsc::channel(1);
-        Membership::new(Some((identity.clone(), offer.clone())), saved, news, Arc::new(Tally::default()))
+        Membership::new(
+            Some((identity.clone(), offer.clone())),
+            saved,
+            Rolls::default(),
+            news,
+            Arc::new(Tally::default()),
+        )
     };
     let mut years_ahead = node(vec![]).renew().expect("a node").unverified().clone();
     years_ahead.sequence += 5 * 365 * 24 * 60 * 60 * 1000;

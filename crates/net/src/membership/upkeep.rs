@@ -8,6 +8,7 @@ use std::time::Duration;
 use datamesh_core::id::NodeId;
 use datamesh_core::sign::Signed;
 use datamesh_core::topology::{NodeRecord, NodeState};
+use datamesh_core::wire::Refusal;
 use datamesh_engine::world::CallError;
 use libp2p::gossipsub::{MessageAcceptance, MessageId};
 use libp2p::{Multiaddr, PeerId};
@@ -20,7 +21,7 @@ use crate::command::Command;
 use crate::exchange::call::Caller;
 use crate::gossip;
 use crate::identity::{node_of, peer_of};
-use crate::membership::reconcile::{Direction, Reconciled, reconcile};
+use crate::membership::reconcile::{Direction, Reconciled, Welcome, reconcile};
 use crate::membership::{Learned, Membership, disk, swarm_addresses, without_peer};
 use crate::random;
 
@@ -68,8 +69,19 @@ pub(crate) struct Joining {
 pub(crate) struct Missed {
     /// For a person.
     pub(crate) why: String,
-    /// Whether it answered, and is of another mesh.
-    pub(crate) is_other_mesh: bool,
+    /// What kind of hindrance it is.
+    pub(crate) hindrance: Hindrance,
+}
+
+/// What keeps this participant from joining through someone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hindrance {
+    /// It is not reached, or busy.
+    Passing,
+    /// It is of another mesh.
+    OtherMesh,
+    /// It is of a restricted mesh, to which this node is not admitted.
+    NotAdmitted,
 }
 
 impl Joining {
@@ -81,13 +93,19 @@ impl Joining {
 
     /// Whether more waiting can't change how it ends.
     pub(crate) fn decided(&self) -> bool {
-        self.joined
-            || (self.entry_count > 0 && self.failures.len() >= self.entry_count && self.is_other_mesh())
+        let all_tried = self.entry_count > 0 && self.failures.len() >= self.entry_count;
+        self.joined || self.is_not_admitted() || (all_tried && self.is_other_mesh())
     }
 
     /// Whether all that answered are of another mesh.
     pub(crate) fn is_other_mesh(&self) -> bool {
-        !self.failures.is_empty() && self.failures.values().all(|missed| missed.is_other_mesh)
+        let is_other = |missed: &Missed| missed.hindrance == Hindrance::OtherMesh;
+        !self.failures.is_empty() && self.failures.values().all(is_other)
+    }
+
+    /// Whether a node of the mesh said that this one is not admitted.
+    pub(crate) fn is_not_admitted(&self) -> bool {
+        self.failures.values().any(|missed| missed.hindrance == Hindrance::NotAdmitted)
     }
 
     /// Remembers why someone could not be reached, as long as that matters.
@@ -283,9 +301,16 @@ impl Upkeep {
             done.expect("a reconciliation does not panic, and is cancelled only at the end");
         rounds.under_way.remove(&node);
         match outcome {
-            Ok(Reconciled { news }) => {
+            Ok(Reconciled { news, welcome }) => {
                 self.route(&news).await;
                 self.correct(&news).await;
+                if welcome == Welcome::NotAdmitted {
+                    tracing::warn!(%node, "this node is not admitted to the mesh, or not any more: no node counts on it");
+                    let why = Refusal::NotAdmitted.to_string();
+                    let missed = Missed { why, hindrance: Hindrance::NotAdmitted };
+                    self.joining.send_modify(|joining| joining.failed(node.to_string(), missed));
+                    return;
+                }
                 let joined = |joining: &mut Joining| !std::mem::replace(&mut joining.joined, true);
                 if self.joining.send_if_modified(joined) && self.direction == Direction::Pull {
                     self.hasten();
@@ -293,7 +318,7 @@ impl Upkeep {
             }
             Err(error) => {
                 tracing::debug!(%node, %error, "no reconciliation");
-                let missed = Missed { why: error.to_string(), is_other_mesh: false };
+                let missed = Missed { why: error.to_string(), hindrance: Hindrance::Passing };
                 self.joining.send_modify(|joining| joining.failed(node.to_string(), missed));
             }
         }
@@ -327,9 +352,14 @@ impl Upkeep {
             rounds.next_save = Instant::now() + SAVE_PAUSE * 60;
             return;
         };
-        let records = self.membership.records();
+        let (records, rolls) = (self.membership.records(), self.membership.rolls().clone());
         let node_count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-        let saved = tokio::task::spawn_blocking(move || disk::save(&directory, &records)).await;
+        let saved = tokio::task::spawn_blocking(move || {
+            let rolls: Vec<_> = rolls.rolls().cloned().collect();
+            disk::save_rolls(&directory, &rolls)?;
+            disk::save(&directory, &records)
+        })
+        .await;
         if let Err(error) = saved.expect("saving does not panic") {
             tracing::warn!(%error, "known nodes are not saved");
         }

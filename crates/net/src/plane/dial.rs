@@ -273,6 +273,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
+    use datamesh_core::admission::Rolls;
     use datamesh_core::id::NodeId;
     use futures::FutureExt;
     use tokio::net::TcpListener;
@@ -297,7 +298,8 @@ mod tests {
         let record = signed(1, 1, |record| record.addresses = vec![format!("/ip4/127.0.0.1/tcp/{port}/tls")]);
         let node = record.unverified().node;
         let tally = Arc::new(Tally::default());
-        let membership = Membership::new(None, vec![record], mpsc::channel(1).0, Arc::clone(&tally));
+        let membership =
+            Membership::new(None, vec![record], Rolls::default(), mpsc::channel(1).0, Arc::clone(&tally));
         let identity = Identity::generate().expect("entropy");
         let credentials = Credentials::new(&identity.keypair(), None, None).expect("a certificate");
         let limits = NetworkLimits { dial: DIAL, ..NetworkLimits::default() };

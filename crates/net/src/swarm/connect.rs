@@ -12,7 +12,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::timeout_at;
 
 use crate::identity::{node_of, peer_of};
-use crate::membership::upkeep::Missed;
+use crate::membership::upkeep::{Hindrance, Missed};
 use crate::membership::without_peer;
 use crate::network::StartError;
 use crate::peers::{is_other_mesh, root_cause, why_not_reached};
@@ -179,7 +179,8 @@ impl Driver {
                 seed.next = Instant::now() + seed.pause;
                 seed.pause = (seed.pause * 2).min(PAUSE_MAX);
                 let address = seed.address.to_string();
-                let missed = Missed { why: why_not_reached(error), is_other_mesh: is_other_mesh(error) };
+                let hindrance = if is_other_mesh(error) { Hindrance::OtherMesh } else { Hindrance::Passing };
+                let missed = Missed { why: why_not_reached(error), hindrance };
                 self.joining.send_modify(|joining| joining.failed(address, missed));
             }
         }

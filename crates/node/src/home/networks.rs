@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use datamesh_codec::keys::MeshSecret;
 use serde::{Deserialize, Serialize};
 
-use crate::charter::{self, CharterError};
+use crate::charter::{self, Charter, CharterError};
 use crate::home::stored::{self, StoredFileError};
 use crate::home::{Access, Home, HomeError, HomeLock, Name, read};
 use crate::settings::PeerAddress;
@@ -13,9 +12,9 @@ use crate::settings::PeerAddress;
 /// The name of the mesh that a home has without joining any.
 pub const EMBEDDED_MESH: &str = "embedded";
 
-const FORMAT_VERSION: u32 = 2;
-/// Before there were private meshes.
-const FORMAT_VERSION_OPEN: u32 = 1;
+const FORMAT_VERSION: u32 = 3;
+/// Before there were private meshes; 2 was before there were restricted ones.
+const FORMAT_VERSION_FIRST: u32 = 1;
 const DEFAULT_NAME: &str = "mesh";
 const ENTRY_ADDRESSES_MAX: usize = 64;
 
@@ -29,7 +28,7 @@ pub struct Networks {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Joined {
     entries: Vec<PeerAddress>,
-    secret: Option<MeshSecret>,
+    charter: Charter,
 }
 
 /// The mesh that a command talks to.
@@ -43,8 +42,8 @@ pub enum Mesh {
         name: Name,
         /// Where to find it.
         entries: Vec<PeerAddress>,
-        /// What its participants know, where it is private.
-        secret: Option<MeshSecret>,
+        /// What it is.
+        charter: Charter,
     },
 }
 
@@ -58,12 +57,12 @@ impl Mesh {
         }
     }
 
-    /// What its participants know, where it is private.
+    /// What it is.
     #[must_use]
-    pub const fn secret(&self) -> Option<&MeshSecret> {
+    pub fn charter(&self) -> Charter {
         match self {
-            Self::Joined { secret, .. } => secret.as_ref(),
-            Self::Embedded => None,
+            Self::Joined { charter, .. } => charter.clone(),
+            Self::Embedded => Charter::default(),
         }
     }
 }
@@ -109,6 +108,9 @@ struct StoredNetwork {
     /// Its secret lies in a file of its own.
     #[serde(default, skip_serializing_if = "is_open")]
     private: bool,
+    /// Who admits to it, where it is restricted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    authorities: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde wants")]
@@ -127,14 +129,15 @@ impl Networks {
             return Ok(Self::default());
         };
         let malformed = |why: String| NetworksError::Stored(StoredFileError::malformed(&path, why));
-        let known = FORMAT_VERSION_OPEN..=FORMAT_VERSION;
+        let known = FORMAT_VERSION_FIRST..=FORMAT_VERSION;
         let stored = stored::parse(&path, &text, known, |stored: &Stored| stored.version)?;
         let mut joined = BTreeMap::new();
-        for StoredNetwork { name, addresses, private } in stored.networks {
+        for StoredNetwork { name, addresses, private, authorities } in stored.networks {
             let entries: Result<Vec<PeerAddress>, _> = addresses.iter().map(|text| text.parse()).collect();
             let entries = entries.map_err(|error| malformed(error.to_string()))?;
             let secret = private.then(|| charter::read_secret(home.mesh_secret_path(&name))).transpose()?;
-            joined.insert(name, Joined { entries, secret });
+            let authorities = charter::parse_authorities(&authorities).map_err(malformed)?;
+            joined.insert(name, Joined { entries, charter: Charter { secret, authorities } });
         }
         let networks = Self { current: stored.current, joined };
         match &networks.current {
@@ -154,14 +157,15 @@ impl Networks {
     /// Never: texts and lists are TOML.
     pub fn save(&self, home: &Home, lock: &HomeLock) -> Result<(), NetworksError> {
         for (name, network) in &self.joined {
-            if let Some(secret) = &network.secret {
+            if let Some(secret) = &network.charter.secret {
                 lock.write(&home.mesh_secret_path(name), &charter::line(secret), Access::Secret)?;
             }
         }
         let network = |(name, network): (&Name, &Joined)| StoredNetwork {
             name: name.clone(),
             addresses: network.entries.iter().map(ToString::to_string).collect(),
-            private: network.secret.is_some(),
+            private: network.charter.secret.is_some(),
+            authorities: network.charter.authorities.iter().map(ToString::to_string).collect(),
         };
         let stored = Stored {
             version: FORMAT_VERSION,
@@ -173,7 +177,7 @@ impl Networks {
     }
 
     /// Records that a mesh can be found at this address and makes it the current one. Without a name it is the mesh that
-    /// has this address already, or a new one; without a secret, one that was given before stays. Returns its name.
+    /// has this address already, or a new one; without a secret or authorities, those that were given before stay. Returns its name.
     ///
     /// # Errors
     /// [`NetworksError::Reserved`] and [`NetworksError::TooManyAddresses`].
@@ -181,7 +185,7 @@ impl Networks {
         &mut self,
         name: Option<Name>,
         address: PeerAddress,
-        secret: Option<MeshSecret>,
+        told: Charter,
     ) -> Result<Name, NetworksError> {
         let known = || self.joined.iter().find(|(_, network)| network.entries.contains(&address));
         let name = name.or_else(|| known().map(|(name, _)| name.clone())).unwrap_or_else(|| self.free_name());
@@ -195,7 +199,10 @@ impl Networks {
             }
             network.entries.push(address);
         }
-        network.secret = secret.or_else(|| network.secret.take());
+        network.charter.secret = told.secret.or_else(|| network.charter.secret.take());
+        if !told.authorities.is_empty() {
+            network.charter.authorities = told.authorities;
+        }
         self.current = Some(name.clone());
         Ok(name)
     }
@@ -258,7 +265,7 @@ impl Networks {
 
 impl Joined {
     fn mesh(&self, name: &Name) -> Mesh {
-        Mesh::Joined { name: name.clone(), entries: self.entries.clone(), secret: self.secret.clone() }
+        Mesh::Joined { name: name.clone(), entries: self.entries.clone(), charter: self.charter.clone() }
     }
 }
 
@@ -267,9 +274,11 @@ mod tests {
     use std::fs;
 
     use datamesh_codec::keys::MeshSecret;
-    use datamesh_core::id::NodeId;
+    use datamesh_core::admission::Authorities;
+    use datamesh_core::id::{NodeId, OwnerId};
 
     use super::{EMBEDDED_MESH, Mesh, Networks, NetworksError};
+    use crate::charter::Charter;
     use crate::home::Home;
     use crate::settings::PeerAddress;
 
@@ -285,13 +294,19 @@ mod tests {
         let mut networks = Networks::load(&home).expect("none is fine");
         assert_eq!(networks.current(), Mesh::Embedded);
         let team = "team".parse().expect("valid");
-        networks.join(Some(team), address(1), None).expect("joins");
+        let authorities = Authorities::new([OwnerId::from_bytes([6; 32])]).expect("one");
+        networks.join(Some(team), address(1), Charter { secret: None, authorities }).expect("joins");
         let secret = MeshSecret::from_bytes(&[7; 32]);
-        let unnamed = networks.join(None, address(2), Some(secret.clone())).expect("joins");
+        let unnamed = networks
+            .join(None, address(2), Charter { secret: Some(secret.clone()), ..Charter::default() })
+            .expect("joins");
         assert_eq!(unnamed.as_str(), "mesh");
-        assert_eq!(networks.join(None, address(3), None).expect("joins").as_str(), "mesh-1");
-        assert_eq!(networks.join(None, address(1), None).expect("joins again").as_str(), "team");
-        networks.join(Some(unnamed), address(5), None).expect("joins again");
+        assert_eq!(networks.join(None, address(3), Charter::default()).expect("joins").as_str(), "mesh-1");
+        assert_eq!(
+            networks.join(None, address(1), Charter::default()).expect("joins again").as_str(),
+            "team"
+        );
+        networks.join(Some(unnamed), address(5), Charter::default()).expect("joins again");
         networks.select("team").expect("exists");
         networks.save(&home, &home.lock().expect("locks")).expect("saves");
 
@@ -299,8 +314,10 @@ mod tests {
         assert_eq!(read, networks);
         assert_eq!(read.current().name(), "team");
         assert_eq!(read.all().count(), 4);
-        let private =
-            read.all().filter(|mesh| mesh.secret() == Some(&secret)).map(|mesh| mesh.name().to_owned());
+        let private = read
+            .all()
+            .filter(|mesh| mesh.charter().secret.as_ref() == Some(&secret))
+            .map(|mesh| mesh.name().to_owned());
         assert_eq!(
             private.collect::<Vec<_>>(),
             ["mesh"],
@@ -312,18 +329,20 @@ mod tests {
         assert_eq!(read.current(), Mesh::Embedded);
         assert!(matches!(read.select("other"), Err(NetworksError::Unknown(_))));
         let reserved = EMBEDDED_MESH.parse().ok();
-        assert!(matches!(read.join(reserved, address(4), None), Err(NetworksError::Reserved)));
+        assert!(matches!(read.join(reserved, address(4), Charter::default()), Err(NetworksError::Reserved)));
     }
 
     #[test]
     fn a_file_that_this_program_did_not_write_is_refused() {
         let directory = tempfile::tempdir().expect("tempdir");
         let home = Home::at(directory.path().to_owned());
-        for bad in ["", "version = 3", "version = 1\ncurrent = 'x'", "version = 1\nother = 1", "\0"] {
+        for bad in ["", "version = 4", "version = 1\ncurrent = 'x'", "version = 1\nother = 1", "\0"] {
             fs::write(home.networks_path(), bad).expect("writes");
             assert!(Networks::load(&home).is_err(), "{bad}");
         }
-        fs::write(home.networks_path(), "version = 1").expect("writes");
-        assert!(Networks::load(&home).is_ok());
+        for before in ["version = 1", "version = 2"] {
+            fs::write(home.networks_path(), before).expect("writes");
+            assert!(Networks::load(&home).is_ok(), "{before}");
+        }
     }
 }

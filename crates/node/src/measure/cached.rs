@@ -137,7 +137,8 @@ async fn from_node(
     let order = NodeOrder {
         role: Role::Cache,
         entries: Vec::new(),
-        charter: CharterOrder::AsBefore,
+        charter: CharterOrder::default(),
+        founder: None,
         keeping: Keeping::Everything,
     };
     let node = Box::pin(Node::start(home, &settings, order)).await?;

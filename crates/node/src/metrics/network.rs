@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use datamesh_core::id::NodeId;
+use datamesh_core::admission::Admission;
+use datamesh_core::id::{NodeId, OwnerId};
 use datamesh_core::topology::Topology;
+use datamesh_core::wire::Refusal;
 use datamesh_engine::world::{Clock, Peers};
 use datamesh_net::{Counters, Network};
 use tokio::task::JoinHandle;
@@ -14,6 +16,7 @@ use super::definition as metric;
 use super::exposition::{Samples, Value};
 use super::peers::RateLimits;
 use super::{Source, TrafficView};
+use crate::system::SystemClock;
 
 /// How often the counters are read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -123,7 +126,19 @@ impl NetworkWatch {
         self.topology().record(node).is_some()
     }
 
-    fn topology(&self) -> Arc<Topology> {
+    /// How an owner is admitted to the mesh now.
+    ///
+    /// # Errors
+    /// [`Refusal`] where it is not, or where nothing is known yet.
+    pub fn admission(&self, owner: OwnerId) -> Result<Admission, Refusal> {
+        let network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        let network = network.as_ref().ok_or(Refusal::Busy)?;
+        network.admission(owner, SystemClock::start().now().epoch()).ok_or(Refusal::NotAdmitted)
+    }
+
+    /// The mesh as it is known now.
+    #[must_use]
+    pub fn topology(&self) -> Arc<Topology> {
         let network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
         network.as_ref().map(Network::topology).unwrap_or_default()
     }

@@ -45,6 +45,8 @@ kinds! {
     Release "release",
     Records "records",
     Announce "announce",
+    Rolls "rolls",
+    Enrol "enrol",
     Status "status",
     Metrics "metrics",
     Health "health",
