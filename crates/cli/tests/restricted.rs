@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Mesh, Random, failure, field, json};
+use support::{Mesh, Random, failure, field, json, same_bytes};
 
 fn path_text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
@@ -68,7 +68,7 @@ fn nodes_and_owners_are_in_once_they_are_admitted_and_out_once_they_are_not() {
     assert!(field(&error, "message").contains("admitted"), "{error}");
     assert!(field(&error, "hint").contains("datamesh admit owner"), "{error}");
     json(&founder, &["admit", "owner", &someone, "--quota", "10MB"]);
-    let put = json(&client, &["put", path_text(&small)]).remove(0);
+    let put = json(&client, &["put", path_text(&small), "--keep", "30d"]).remove(0);
     let large = file(&mesh, 2, 30 << 20);
     let error = failure(&client, &["put", path_text(&large)], 6);
     assert!(field(&error, "message").contains("bytes on this node"), "{error}");
@@ -78,7 +78,12 @@ fn nodes_and_owners_are_in_once_they_are_admitted_and_out_once_they_are_not() {
     assert_eq!(listed.len(), 4, "two nodes, two owners: {listed:?}");
     json(&founder, &["admit", "revoke", &someone]);
     failure(&client, &["put", path_text(&small)], 5);
-    json(&client, &["get", field(&put, "object"), "-"]);
+    failure(&client, &["renew", field(&put, "object"), "--keep", "60d"], 5);
+    // What it put before stays, can be read by whoever has the key, and deleted.
+    json(&client, &["get", field(&put, "object"), path_text(&mesh.path("out"))]);
+    assert!(same_bytes(&small, &mesh.path("out")));
+    json(&client, &["delete", field(&put, "object")]);
+    failure(&founder, &["admit", "owner", &someone, "--until", "2020-01-01"], 2);
     let error = failure(&client, &["admit", "owner", &someone], 5);
     assert!(field(&error, "message").contains("no authority"), "{error}");
     json(&founder, &["admit", "revoke", peer]);
@@ -94,6 +99,39 @@ fn nodes_and_owners_are_in_once_they_are_admitted_and_out_once_they_are_not() {
     json(&stranger, &["join", &mesh.nodes[0].address]);
     let error = failure(&stranger, &["peers"], 5);
     assert!(field(&error, "hint").contains("--authority"), "{error}");
+}
+
+#[test]
+fn a_mesh_that_is_private_and_restricted_wants_its_secret_and_its_authorities() {
+    let mut mesh = Mesh::empty();
+    let home = mesh.path("founder");
+    let authority = owner(&home);
+    let words = ["bootstrap", "--private", "--restricted", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    mesh.nodes.push(mesh.start_node(&home, &words));
+    let (address, secret) = (mesh.nodes[0].address.clone(), home.join("node/mesh-secret"));
+    let (by, file) = (["--authority", &authority], ["--mesh-secret-file", path_text(&secret)]);
+    let joined = |name: &str, told: &[&[&str]]| {
+        let client = mesh.path(name);
+        json(&client, &[&["join", &address][..], &told.concat()].concat());
+        client
+    };
+    for (name, told) in [("one", vec![&by[..]]), ("other", vec![&file[..]]), ("neither", vec![])] {
+        failure(&joined(name, &told), &["peers"], 5);
+    }
+    let client = joined("both", &[&by, &file]);
+    assert_eq!(json(&client, &["peers"]).len(), 1);
+    let networks = json(&client, &["networks"]);
+    assert!(networks.iter().any(|network| network["kind"] == "private-restricted"), "{networks:?}");
+
+    // Started again it is what it was, whether it is told so or not.
+    for words in [&words[..], &["bootstrap", "--listen", "/ip4/127.0.0.1/tcp/0"]] {
+        mesh.nodes[0].kill();
+        mesh.nodes[0] = mesh.start_node(&home, words);
+        let client = mesh.path("both");
+        json(&client, &["join", &mesh.nodes[0].address]);
+        json(&client, &[&["join", &mesh.nodes[0].address][..], &by, &file].concat());
+        assert_eq!(json(&client, &["admit", "list"]).len(), 2);
+    }
 }
 
 #[test]

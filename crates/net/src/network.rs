@@ -7,7 +7,7 @@ use std::time::Duration;
 use datamesh_core::admission::{Admission, Admitted, Rolls};
 use datamesh_core::id::{NodeId, ObjectId, OwnerId};
 use datamesh_core::sign::Signed;
-use datamesh_core::time::{Epoch, Timestamp};
+use datamesh_core::time::Epoch;
 use datamesh_core::topology::{NodeRecord, NodeState, Topology};
 use datamesh_core::wire::{Message, Request, Response};
 use datamesh_engine::world::{CallError, Peers};
@@ -32,7 +32,7 @@ use crate::gossip;
 use crate::identity::peer_of;
 use crate::membership::reconcile::Direction;
 use crate::membership::upkeep::{Joining, NOTICES_WAITING_MAX, Upkeep};
-use crate::membership::{Membership, NEWS_WAITING_MAX, disk, now_ms};
+use crate::membership::{Membership, NEWS_WAITING_MAX, disk};
 use crate::peers::{Conduct, Denied, Fault};
 use crate::plane::accept::{self, Acceptor};
 use crate::plane::dial::Plane;
@@ -168,12 +168,10 @@ pub async fn start(settings: NetworkSettings, answerer: Arc<dyn Answer>) -> Resu
     let (addresses, joining) =
         (watch::Sender::default(), watch::Sender::new(Joining::through(&settings.bootstrap)));
 
-    let (saved, rolls) = saved(&settings).await?;
-    let own = settings.record.clone().map(|offer| (settings.identity.clone(), offer));
     let tally = Arc::new(Tally::default());
     let basis = Basis {
         limits: settings.limits.clone().sufficient(),
-        membership: Arc::new(Membership::new(own, saved, rolls, news, Arc::clone(&tally))),
+        membership: Arc::new(membership(&settings, news, Arc::clone(&tally)).await?),
         tally,
         closing: CancellationToken::new(),
     };
@@ -307,30 +305,15 @@ fn serve_data(
     Ok(listeners.into_iter().map(|listener| tokio::spawn(Arc::clone(&acceptor).run(listener))).collect())
 }
 
-/// The records saved before. Damaged ones are no reason not to start: others will tell again.
-async fn saved(settings: &NetworkSettings) -> Result<(Vec<Signed<NodeRecord>>, Rolls), StartError> {
-    let mut rolls = Rolls::new(settings.authorities.clone());
-    let (mut saved, mut known) = (Vec::new(), settings.rolls.clone());
-    if let Some(path) = settings.state_directory.clone() {
-        let load = move || {
-            std::fs::create_dir_all(&path)
-                .map_err(|source| StartError::State { path: path.clone(), source })?;
-            let unread = |error: &std::io::Error| {
-                tracing::warn!(%error, path = %path.display(), "what was known of the mesh can't be read");
-            };
-            let saved = disk::load(&path).inspect_err(unread).unwrap_or_default();
-            Ok((saved, disk::load_rolls(&path).inspect_err(unread).unwrap_or_default()))
-        };
-        let (nodes, of_disk) = tokio::task::spawn_blocking(load).await.expect("loading does not panic")?;
-        saved = nodes;
-        known.extend(of_disk);
-    }
-    for roll in known {
-        if let Err(error) = rolls.learn(roll, Timestamp::from_ms(now_ms())) {
-            tracing::warn!(%error, "a roll does not count");
-        }
-    }
-    Ok((saved, rolls))
+/// What is known of the mesh before anybody is reached.
+async fn membership(
+    settings: &NetworkSettings,
+    news: mpsc::Sender<Vec<Signed<NodeRecord>>>,
+    tally: Arc<Tally>,
+) -> Result<Membership, StartError> {
+    let (records, rolls) = disk::known(settings).await?;
+    let own = settings.record.clone().map(|offer| (settings.identity.clone(), offer));
+    Ok(Membership::new(own, records, rolls, news, tally).keeping_rolls(settings.state_directory.clone()))
 }
 
 fn swarm(

@@ -23,6 +23,7 @@ use crate::exchange::budget::{Budget, Reservation};
 use crate::exchange::frame::{self, FrameError, Violation, answer_size_max};
 use crate::identity::node_of;
 use crate::membership::Membership;
+use crate::membership::rolls::EnrolError;
 use crate::peers::Fault;
 use crate::settings::NetworkLimits;
 
@@ -324,10 +325,16 @@ impl Server {
             Request::Rolls(known) => {
                 Message::bare(Response::Roll(self.membership.rolls().lacking(&known).cloned()))
             }
-            Request::Enrol(roll) => Message::bare(match self.membership.enrol(roll) {
+            Request::Enrol(roll) => Message::bare(match self.membership.enrol(roll).await {
                 Ok(news) => Response::Learned { record_count: u64::from(news) },
-                Err(RollError::Forged) => return Err(Violation::ForgedRoll),
-                Err(RollError::Stranger | RollError::Ahead) => Response::Refused(Refusal::Denied),
+                Err(EnrolError::Roll(RollError::Forged)) => return Err(Violation::ForgedRoll),
+                Err(EnrolError::Roll(RollError::Stranger | RollError::Ahead)) => {
+                    Response::Refused(Refusal::Denied)
+                }
+                Err(error @ EnrolError::Disk(_)) => {
+                    tracing::warn!(%error, "it has to be told again");
+                    Response::Refused(Refusal::DiskFailed)
+                }
             }),
             Request::Announce(records) => {
                 let learned = self.membership.learn(records).await?;

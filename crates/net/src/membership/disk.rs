@@ -4,12 +4,17 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use datamesh_core::admission::Roll;
+use datamesh_core::admission::{Roll, Rolls};
 use datamesh_core::encode::{decode, encode};
 use datamesh_core::sign::Signed;
+use datamesh_core::time::Timestamp;
 use datamesh_core::topology::NodeRecord;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::membership::now_ms;
+use crate::network::StartError;
+use crate::settings::NetworkSettings;
 
 const FILE_NAME: &str = "nodes";
 const FILE_PREFIX: &[u8] = b"datamesh nodes v1\n";
@@ -28,14 +33,48 @@ pub(crate) fn save(directory: &Path, records: &[Signed<NodeRecord>]) -> io::Resu
     save_list(directory, FILE_NAME, FILE_PREFIX, &encode(&records))
 }
 
-/// Reads the rolls that were saved, under the same terms.
-pub(crate) fn load_rolls(directory: &Path) -> io::Result<Vec<Signed<Roll>>> {
-    load_list(&directory.join(ROLLS_NAME), ROLLS_PREFIX)
+/// Replaces the saved rolls, under the same terms.
+pub(crate) fn save_rolls(directory: &Path, rolls: &Rolls) -> io::Result<()> {
+    let rolls: Vec<&Signed<Roll>> = rolls.rolls().collect();
+    save_list(directory, ROLLS_NAME, ROLLS_PREFIX, &encode(&rolls))
 }
 
-/// Replaces the saved rolls, under the same terms. Where there are none, nothing is written.
-pub(crate) fn save_rolls(directory: &Path, rolls: &[Signed<Roll>]) -> io::Result<()> {
-    if rolls.is_empty() { Ok(()) } else { save_list(directory, ROLLS_NAME, ROLLS_PREFIX, &encode(&rolls)) }
+/// What was known of the mesh before, and the rolls that a network is started with, which are kept with those. Damage is no reason not
+/// to start: others will tell again.
+pub(crate) async fn known(
+    settings: &NetworkSettings,
+) -> Result<(Vec<Signed<NodeRecord>>, Rolls), StartError> {
+    let (mut rolls, given) = (Rolls::new(settings.authorities.clone()), settings.rolls.clone());
+    let Some(path) = settings.state_directory.clone() else {
+        learn(&mut rolls, given);
+        return Ok((Vec::new(), rolls));
+    };
+    let load = move || {
+        let failed = |source| StartError::State { path: path.clone(), source };
+        fs::create_dir_all(&path).map_err(failed)?;
+        let unread = |error: &io::Error| {
+            tracing::warn!(%error, path = %path.display(), "what was known of the mesh can't be read");
+        };
+        let records = load(&path).inspect_err(unread).unwrap_or_default();
+        let saved = load_list(&path.join(ROLLS_NAME), ROLLS_PREFIX).inspect_err(unread).unwrap_or_default();
+        learn(&mut rolls, saved);
+        if learn(&mut rolls, given) {
+            save_rolls(&path, &rolls).map_err(failed)?;
+        }
+        Ok((records, rolls))
+    };
+    tokio::task::spawn_blocking(load).await.expect("loading does not panic")
+}
+
+/// Whether any of these was news.
+fn learn(rolls: &mut Rolls, told: Vec<Signed<Roll>>) -> bool {
+    let now = Timestamp::from_ms(now_ms());
+    let mut any = false;
+    for roll in told {
+        let news = rolls.learn(roll, now);
+        any |= news.inspect_err(|error| tracing::warn!(%error, "a roll does not count")).unwrap_or(false);
+    }
+    any
 }
 
 fn load_list<T: DeserializeOwned + Serialize>(path: &Path, prefix: &[u8]) -> io::Result<Vec<T>> {

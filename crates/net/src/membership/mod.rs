@@ -3,13 +3,15 @@
 pub(crate) mod book;
 pub(crate) mod disk;
 pub(crate) mod reconcile;
+pub(crate) mod rolls;
 pub(crate) mod upkeep;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use datamesh_core::admission::{Admitted, Roll, RollError, Rolls};
+use datamesh_core::admission::{Admitted, Rolls};
 use datamesh_core::id::NodeId;
 use datamesh_core::limits::{
     NODE_ADDRESSES_MAX, NODE_GRACE_S_MAX, NODE_RECORD_AHEAD_MS_MAX, NODE_TEXT_SIZE_MAX,
@@ -47,6 +49,8 @@ pub(crate) struct Membership {
     data_port: OnceLock<u16>,
     book: Mutex<Book>,
     rolls: Mutex<Rolls>,
+    /// Where rolls are kept, if anywhere; locked while one is taken.
+    rolls_directory: tokio::sync::Mutex<Option<PathBuf>>,
     topology: watch::Sender<Arc<Topology>>,
     news: mpsc::Sender<Vec<Signed<NodeRecord>>>,
     tally: Arc<Tally>,
@@ -108,6 +112,7 @@ impl Membership {
             data_port: OnceLock::new(),
             book: Mutex::new(book),
             rolls: Mutex::new(rolls),
+            rolls_directory: tokio::sync::Mutex::new(None),
             topology,
             news,
             tally,
@@ -251,47 +256,6 @@ impl Membership {
     pub(crate) fn beat(&self) -> Duration {
         let beat = self.own.as_ref().map(|own| own.offer.grace / BEATS_PER_GRACE);
         beat.map_or(BEAT_MAX, |beat| beat.clamp(BEAT_MIN, BEAT_MAX))
-    }
-
-    /// Whether a node may be of this mesh. This one always knows itself.
-    pub(crate) fn takes(&self, node: &NodeId) -> bool {
-        self.own_node().as_ref() == Some(node) || self.admits(Admitted::Node(*node))
-    }
-
-    /// Whether a node or an owner is admitted to the mesh now.
-    pub(crate) fn admits(&self, who: Admitted) -> bool {
-        self.rolls().admits(who, Timestamp::from_ms(now_ms()).epoch())
-    }
-
-    /// The rolls that are known.
-    pub(crate) fn rolls(&self) -> MutexGuard<'_, Rolls> {
-        // Nothing that holds the lock can leave the rolls half changed.
-        self.rolls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Learns a roll, and forgets the nodes that are not admitted any more. Says whether it was news.
-    ///
-    /// # Errors
-    /// [`RollError`] when it does not count here.
-    pub(crate) fn enrol(&self, roll: Signed<Roll>) -> Result<bool, RollError> {
-        let news = self.rolls().learn(roll, Timestamp::from_ms(now_ms()))?;
-        if news {
-            self.expel();
-            // What is saved has changed, also where the topology has not.
-            self.topology.send_modify(|_| ());
-        }
-        Ok(news)
-    }
-
-    /// Forgets the nodes that are not admitted, or not any more.
-    fn expel(&self) {
-        if !self.rolls().is_restricted() {
-            return;
-        }
-        let mut book = self.book();
-        if book.expel(|node| !self.takes(node)) {
-            self.publish(&book, &[]);
-        }
     }
 
     /// Forgets nodes that left long ago.

@@ -14,6 +14,7 @@ use crate::exchange::call::Caller;
 use crate::exchange::frame::Violation;
 use crate::membership::Membership;
 use crate::membership::book::pages;
+use crate::membership::rolls::EnrolError;
 
 /// Which way records go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,11 +97,12 @@ async fn learn_rolls(caller: &Caller, membership: &Membership, node: NodeId) -> 
         let known = membership.rolls().sequences();
         let answer = caller.call(node, &Message::bare(Request::Rolls(known))).await?;
         let Response::Roll(Some(roll)) = answer.header else { return Ok(()) };
-        match membership.enrol(roll) {
+        match membership.enrol(roll).await {
             Ok(true) => {}
             // Our clock may be wrong, and another round begins with the same.
-            Ok(false) | Err(RollError::Ahead | RollError::Stranger) => return Ok(()),
-            Err(RollError::Forged) => {
+            Ok(false) | Err(EnrolError::Roll(RollError::Ahead | RollError::Stranger)) => return Ok(()),
+            Err(error @ EnrolError::Disk(_)) => tracing::warn!(%error, "it has to be told again"),
+            Err(EnrolError::Roll(RollError::Forged)) => {
                 caller.report(node, &Violation::ForgedRoll);
                 return Err(CallError::Protocol { node, why: Violation::ForgedRoll.to_string() });
             }

@@ -352,14 +352,9 @@ impl Upkeep {
             rounds.next_save = Instant::now() + SAVE_PAUSE * 60;
             return;
         };
-        let (records, rolls) = (self.membership.records(), self.membership.rolls().clone());
+        let records = self.membership.records();
         let node_count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-        let saved = tokio::task::spawn_blocking(move || {
-            let rolls: Vec<_> = rolls.rolls().cloned().collect();
-            disk::save_rolls(&directory, &rolls)?;
-            disk::save(&directory, &records)
-        })
-        .await;
+        let saved = tokio::task::spawn_blocking(move || disk::save(&directory, &records)).await;
         if let Err(error) = saved.expect("saving does not panic") {
             tracing::warn!(%error, "known nodes are not saved");
         }
