@@ -150,20 +150,23 @@ impl Littered {
         self.collect_every = period;
     }
 
-    /// Lets the node collect undisturbed, stops it, and says which calls that took, up to the one that removes the segment.
+    /// Lets the node collect undisturbed, stops it, and says which calls that took, up to the sync of the directory that a
+    /// segment was removed from.
     fn writes(&mut self, log: &Path) -> Vec<String> {
-        let before = self.size_on_disk();
         let watching = self.begin_collection(log, &[]);
         let is_removal =
             |call: &String| call.starts_with("unlink") && call.contains("segment-") && call.ends_with("= 0");
-        // The name is gone before the call has returned.
+        let mut calls = Vec::new();
+        let mut end = None;
         wait_until("a segment is removed", COLLECTED_WITHIN, || {
-            self.size_on_disk() + LEFT_MAX < before && calls_in(log).iter().any(is_removal)
+            calls = calls_in(log);
+            // The directory is opened then, and synced.
+            end = calls.iter().position(is_removal).map(|at| at + 3);
+            end.is_some_and(|end| calls.len() >= end)
         });
         drop(watching);
         self.mesh.nodes[VICTIM].kill();
-        let mut calls = calls_in(log);
-        calls.truncate(1 + calls.iter().rposition(is_removal).expect("a segment is removed"));
+        calls.truncate(end.expect("it was waited for"));
         calls
     }
 
@@ -265,12 +268,9 @@ fn a_collection_that_is_killed_at_any_write_loses_nothing_and_gives_all_back_in_
         unfinished += usize::from(littered.size_on_disk() > after + LEFT_MAX);
         littered.mesh.nodes[VICTIM].restart();
         littered.mesh.wait_for_nodes(FEW);
-        assert_eq!(
-            littered.objects.short(&littered.mesh),
-            [""; 0],
-            "killed at write {kill}: {}",
-            writes[kill - 1]
-        );
+        let made_anew = metric(&littered.mesh, VICTIM, "datamesh_store_indexes_rebuilt", &[]);
+        let short = littered.objects.short(&littered.mesh);
+        assert_eq!((short, made_anew), (vec![], 0), "killed at write {kill}: {}", writes[kill - 1]);
         let is_given_back = || littered.size_on_disk() <= after + LEFT_MAX;
         let took = wait_until("the space is given back", COLLECTED_WITHIN, is_given_back);
         assert_eq!(littered.objects.short(&littered.mesh), [""; 0], "after another collection");
