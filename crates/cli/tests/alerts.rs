@@ -12,7 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Mesh, Random, field, json, json_lines, number, run, text};
+use support::clock::clock_off;
+use support::{Mesh, Node, Random, field, json, json_lines, number, run, text};
 
 /// How soon what is wrong must be told, and how soon that it is over.
 const TOLD_WITHIN: Duration = Duration::from_secs(90);
@@ -225,6 +226,74 @@ fn what_repair_makes_good_is_over_without_anyone_coming_back() {
             .all(|told| told.last().is_some_and(|last| last.starts_with("cleared")))
     });
     assert!(!server.notices().iter().any(|notice| field(notice, "level") == "LOST"), "nothing was lost");
+}
+
+#[test]
+fn a_node_that_hears_nobody_for_longer_than_the_grace_says_that_it_is_cut_off() {
+    let server = WebServer::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut mesh = mesh(4, "6s", &server, &folder.path().join("told"));
+    let alone = mesh.nodes[0].peer_id.clone();
+    let last = |key: &str| history(&server.notices(), &alone, key).pop();
+    mesh.nodes[3].kill();
+    wait_until("one that is silent is told of", || {
+        last(&format!("silent {}", mesh.nodes[3].peer_id)).is_some_and(|told| told == "raised WARNING")
+    });
+    assert_eq!(last("cut-off"), None, "the control: it hears the others");
+    mesh.nodes[1..3].iter_mut().for_each(Node::kill);
+    wait_until("it says that it is cut off", || {
+        last("cut-off").is_some_and(|told| told == "raised CRITICAL")
+    });
+    mesh.nodes[1..].iter_mut().for_each(Node::restart);
+    wait_until("and that it is no more", || last("cut-off").is_some_and(|told| told == "cleared CRITICAL"));
+}
+
+#[test]
+fn a_node_whose_clock_is_off_says_so() {
+    let server = WebServer::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut mesh = mesh(4, "1h", &server, &folder.path().join("told"));
+    let skewed = |mesh: &Mesh| {
+        let alerts = health(mesh)["alerts"].as_array().expect("alerts").clone();
+        let skews = alerts.into_iter().filter(|alert| field(alert, "cause") == "clock-skew");
+        skews.map(|alert| (alert["level"].clone(), alert["nodes"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(skewed(&mesh), [], "the control: all clocks agree");
+    let off = mesh.nodes[2].peer_id.clone();
+    for (by, level) in [("+2m", "WARNING"), ("-7m", "CRITICAL")] {
+        mesh.nodes[2].kill();
+        mesh.nodes[2].wrapper = clock_off(by);
+        mesh.nodes[2].restart();
+        let expected = [(Value::from(level), Value::from(vec![off.clone()]))];
+        wait_until(&format!("{by} is {level}"), || skewed(&mesh) == expected);
+        let raised = format!("raised {level}");
+        wait_until("it is told", || history(&server.notices(), &off, "clock-skew").contains(&raised));
+    }
+    mesh.nodes[2].kill();
+    mesh.nodes[2].wrapper = Vec::new();
+    mesh.nodes[2].restart();
+    mesh.wait_for_nodes(4);
+    wait_until("its clock is right", || skewed(&mesh).is_empty());
+    let told = history(&server.notices(), &off, "clock-skew");
+    assert_eq!(told, ["raised WARNING", "raised CRITICAL"], "each of its lives tells once");
+    let others = server.notices();
+    assert!(others.iter().all(|notice| field(notice, "key") != "clock-skew" || field(notice, "node") == off));
+}
+
+#[test]
+fn repairs_for_which_no_node_is_left_are_told_of() {
+    let server = WebServer::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut mesh = mesh(6, "6s", &server, &folder.path().join("told"));
+    put(&mesh, 10);
+    let told = |mesh: &Mesh| {
+        let notices = server.notices();
+        mesh.nodes.iter().any(|node| history(&notices, &node.peer_id, "repairs-fail") == ["raised WARNING"])
+    };
+    assert!(!told(&mesh), "the control: nothing is to be repaired");
+    // Five nodes are left for stripes of six shards.
+    mesh.nodes.pop().expect("six").kill();
+    wait_until("repairs fail", || told(&mesh));
 }
 
 /// Turns bits in the segments of a node, some each second, until something holds.

@@ -35,8 +35,9 @@ const NODES: [usize; 8] = [LEFT, RIGHT, LEFT, LEFT, RIGHT, LEFT, RIGHT, LEFT];
 const CAPACITY: u64 = 1 << 30;
 /// By turns. An object of the first is one block, of which the left puts all: three nodes can hold it whole.
 const SIZES: [u64; 4] = [20_000, 300_000, 700_000, 1_500_000];
-/// How soon two sides are one mesh again, each part held once.
-const HEALED_WITHIN: Duration = Duration::from_secs(60);
+/// How soon two sides are one mesh again, each part held once: nodes dial a bootstrap node that they have lost every 30 s
+/// at the least.
+const HEALED_WITHIN: Duration = Duration::from_secs(90);
 const WITHIN: Duration = Duration::from_secs(120);
 const PAGE: usize = 1000;
 /// What has not changed for so long will not: it is several times as long as a node takes from look to look.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub(crate) mod clock;
 pub(crate) mod disks;
 pub(crate) mod objects;
 pub(crate) mod sides;
