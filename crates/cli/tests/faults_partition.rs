@@ -154,8 +154,11 @@ impl Divided {
                 [LEFT, RIGHT].iter().flat_map(|side| self.objects.iter().map(move |object| (*side, object)))
             {
                 scope.spawn(move || {
-                    let verified = self.client(side, &["verify", "--deep", &object.id]).remove(0);
-                    assert!(verified["score"].as_f64().is_some_and(|score| score >= 1.0), "{verified}");
+                    // On a busy machine a node that stalls for a moment counts as one that lacks its part.
+                    wait_until("an object is whole", WITHIN, || {
+                        let verified = self.client(side, &["verify", "--deep", &object.id]).remove(0);
+                        verified["score"].as_f64().is_some_and(|score| score >= 1.0)
+                    });
                 });
             }
         });
