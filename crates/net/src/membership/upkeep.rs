@@ -354,9 +354,12 @@ impl Upkeep {
         };
         let records = self.membership.records();
         let node_count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-        let saved = tokio::task::spawn_blocking(move || disk::save(&directory, &records)).await;
-        if let Err(error) = saved.expect("saving does not panic") {
-            tracing::warn!(%error, "known nodes are not saved");
+        match tokio::task::spawn_blocking(move || disk::save(&directory, &records)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "known nodes are not saved"),
+            // The process ends already, as where a node can't be started: what was saved before counts.
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
         rounds.next_save = Instant::now() + SAVE_PAUSE + SAVE_PAUSE_PER_NODE.saturating_mul(node_count);
     }
