@@ -44,8 +44,7 @@ pub(crate) fn is_full(size: u64, size_max: u64) -> bool {
 /// What is wanted of the segments that lie at the backend.
 ///
 /// One comes back once as many of its bytes were wanted within the time after which it would be cold as bringing it back
-/// costs. That is the rule for renting or buying skis: whatever is wanted later, it costs at most twice what one who knows the
-/// future would pay (Karlin et al., Competitive snoopy caching, 1988).
+/// costs: the rule for renting or buying skis (Karlin et al., Competitive snoopy caching, 1988).
 #[derive(Debug, Default)]
 pub(crate) struct Demand(BTreeMap<u64, Wanted>);
 

@@ -335,8 +335,10 @@ impl HomeLock {
     }
 }
 
-fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+/// Replaces a file whole: after a power cut it is the old one or the new one.
+pub(crate) fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let mode = if access == Access::Secret { SECRET_MODE } else { SHARED_MODE };
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(".new");

@@ -1,13 +1,15 @@
 //! The roll of an authority in a file: for one whose key is on a machine that reaches no mesh.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use datamesh_core::admission::Roll;
 use datamesh_core::encode::{decode, encode};
 use datamesh_core::limits::WIRE_HEADER_SIZE_MAX;
 use datamesh_core::sign::Signed;
+
+use crate::home::{Access, replace};
 
 const PREFIX: &[u8] = b"datamesh roll v1\n";
 
@@ -60,19 +62,9 @@ pub fn read(path: &Path) -> Result<Option<Signed<Roll>>, RollFileError> {
 /// # Errors
 /// [`RollFileError::File`].
 pub fn write(path: &Path, roll: &Signed<Roll>) -> Result<(), RollFileError> {
-    let write = || {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".new");
-        let beside = path.with_file_name(name);
-        let mut file = File::create(&beside)?;
-        file.write_all(PREFIX)?;
-        file.write_all(&encode(roll))?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(|source| RollFileError::File { path: path.to_owned(), source })
+    let bytes = [PREFIX, &encode(roll)].concat();
+    replace(path, &bytes, Access::Shared)
+        .map_err(|source| RollFileError::File { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -86,9 +86,7 @@ pub(crate) fn fetch(
         let left = row.payload_size.saturating_sub(offset);
         let size = size.unwrap_or(left).min(left);
         let size_in_memory = usize::try_from(size).expect("32 bits fit a usize");
-        let bytes = shared.read_payload(row, offset, size_in_memory)?;
-        shared.file(row.place.segment)?.note_wanted(size_in_memory);
-        Ok(Bytes::from(bytes))
+        Ok(Bytes::from(shared.read_wanted(row, offset, size_in_memory)?))
     })
 }
 

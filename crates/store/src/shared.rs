@@ -181,12 +181,23 @@ impl Shared {
 
     /// Reads bytes of an item from where the index says they are. The size is the caller's, who has checked it.
     pub(crate) fn read_payload(&self, row: &ItemRow, offset: u32, size: usize) -> io::Result<Vec<u8>> {
+        read_from(&*self.file(row.place.segment)?, row, offset, size)
+    }
+
+    /// The same for somebody who wants them, which the disk is told.
+    pub(crate) fn read_wanted(&self, row: &ItemRow, offset: u32, size: usize) -> io::Result<Vec<u8>> {
         let file = self.file(row.place.segment)?;
-        let mut bytes = vec![0; size];
-        let start = row.place.offset + head_size(row.header_size) + u64::from(offset);
-        file.read_exact_at(&mut bytes, start)?;
+        let bytes = read_from(&*file, row, offset, size)?;
+        file.note_wanted(size);
         Ok(bytes)
     }
+}
+
+fn read_from(file: &dyn DiskFile, row: &ItemRow, offset: u32, size: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; size];
+    let start = row.place.offset + head_size(row.header_size) + u64::from(offset);
+    file.read_exact_at(&mut bytes, start)?;
+    Ok(bytes)
 }
 
 /// Segment files that are open, the least recently used of them closed when there are too many.

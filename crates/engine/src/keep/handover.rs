@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use datamesh_core::id::{NodeId, PlacementGroup};
 use datamesh_core::lease::{Lease, Subject};
-use datamesh_core::limits::WIRE_PARTS_MAX;
+use datamesh_core::limits::{WIRE_PARTS_MAX, WIRE_PUTS_MAX};
 use datamesh_core::receipt::KeptItem;
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
@@ -142,13 +142,15 @@ impl Keeper {
         };
         let id = part.id();
         let Some(description) = self.items.describe(id).await? else { return Ok(Outcome::Waiting) };
-        let bytes = match self.items.fetch_checked(id.item).await {
-            _ if !given => None,
-            Ok(Some(bytes)) => Some(bytes),
-            // It is forgotten for that; the group's leader makes it again.
-            Ok(None) | Err(ItemsError::Rotten(_)) => return Ok(Outcome::Waiting),
-            Err(error) => return Err(error),
-        };
+        let mut bytes = None;
+        if given {
+            bytes = match self.items.fetch_checked(id.item).await {
+                Ok(Some(bytes)) => Some(bytes),
+                // It is forgotten for that; the group's leader makes it again.
+                Ok(None) | Err(ItemsError::Rotten(_)) => return Ok(Outcome::Waiting),
+                Err(error) => return Err(error),
+            };
+        }
         let _share = transfer.memory(bytes.as_ref().map_or(0, Bytes::len)).await;
         for target in targets {
             if !self.hand_to(transfer, target, &description, bytes.clone()).await? {
@@ -201,19 +203,18 @@ impl Keeper {
         node: NodeId,
         leases: Vec<Signed<Lease>>,
     ) -> Result<(), ItemsError> {
-        if leases.is_empty() {
-            return Ok(());
-        }
-        let puts = leases.iter().map(|lease| lease.unverified().put()).collect();
-        let request = Message::bare(Request::Releases(puts));
-        match transfer.ask(node, request, transfer.settings.fetch_deadline).await {
-            Ok(Message { header: Response::Releases(releases), .. }) => {
-                for release in releases.into_iter().filter(|release| release.verify().is_ok()) {
-                    self.items.release(release).await?;
+        for leases in leases.chunks(WIRE_PUTS_MAX) {
+            let puts = leases.iter().map(|lease| lease.unverified().put()).collect();
+            let request = Message::bare(Request::Releases(puts));
+            match transfer.ask(node, request, transfer.settings.fetch_deadline).await {
+                Ok(Message { header: Response::Releases(releases), .. }) => {
+                    for release in releases.into_iter().filter(|release| release.verify().is_ok()) {
+                        self.items.release(release).await?;
+                    }
                 }
+                Ok(_) => transfer.blame(node, &Failure::Protocol { node }),
+                Err(error) => transfer.blame(node, &Failure::Call(error)),
             }
-            Ok(_) => transfer.blame(node, &Failure::Protocol { node }),
-            Err(error) => transfer.blame(node, &Failure::Call(error)),
         }
         Ok(())
     }

@@ -66,6 +66,19 @@ pub(crate) async fn known(
     tokio::task::spawn_blocking(load).await.expect("loading does not panic")
 }
 
+/// Does work on files off the threads that must not wait. At the end of the process it may not be done: what was saved before
+/// counts.
+///
+/// # Errors
+/// What the work says, or `Interrupted` where the process ends.
+pub(crate) async fn off_thread(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_cancelled() => Err(io::ErrorKind::Interrupted.into()),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
 /// Whether any of these was news.
 fn learn(rolls: &mut Rolls, told: Vec<Signed<Roll>>) -> bool {
     let now = Timestamp::from_ms(now_ms());

@@ -58,8 +58,8 @@ impl Membership {
         self.expel();
         if let Some(directory) = directory.clone() {
             let rolls = self.rolls().clone();
-            let saved = tokio::task::spawn_blocking(move || disk::save_rolls(&directory, &rolls)).await;
-            saved.expect("saving does not panic").map_err(EnrolError::Disk)?;
+            let save = move || disk::save_rolls(&directory, &rolls);
+            disk::off_thread(save).await.map_err(EnrolError::Disk)?;
         }
         Ok(true)
     }

@@ -354,12 +354,8 @@ impl Upkeep {
         };
         let records = self.membership.records();
         let node_count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-        match tokio::task::spawn_blocking(move || disk::save(&directory, &records)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "known nodes are not saved"),
-            // The process ends already, as where a node can't be started: what was saved before counts.
-            Err(error) if error.is_cancelled() => {}
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        if let Err(error) = disk::off_thread(move || disk::save(&directory, &records)).await {
+            tracing::warn!(%error, "known nodes are not saved");
         }
         rounds.next_save = Instant::now() + SAVE_PAUSE + SAVE_PAUSE_PER_NODE.saturating_mul(node_count);
     }
