@@ -6,6 +6,7 @@
 mod grant;
 mod identity;
 mod lock;
+mod log;
 mod mesh;
 mod object;
 mod text;
@@ -13,6 +14,7 @@ mod text;
 pub use grant::{unwrap, wrap};
 pub use identity::{DedupSecret, Identity, Recipient};
 pub use lock::{LockedIdentity, LockedIdentityError, UnlockError, lock, unlock};
+pub use log::{LogKey, OpenLogError};
 pub use mesh::MeshSecret;
 pub use object::ObjectKey;
 pub(crate) use object::cipher_code;

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or draws randomness: time and entropy arrive as arguments.
 
 pub mod admission;
+pub mod bucket;
 pub mod encode;
 pub mod health;
 pub mod id;

@@ -143,3 +143,22 @@ pub const RECEIPTS_FILE_SIZE_MAX: u64 = 64 * MIB as u64;
 
 /// Longest record of a journal, bytes.
 pub const JOURNAL_RECORD_SIZE_MAX: usize = 64 * KIB;
+
+/// Shortest name of a bucket, bytes.
+pub const BUCKET_NAME_SIZE_MIN: usize = 3;
+/// Longest name of a bucket, bytes.
+pub const BUCKET_NAME_SIZE_MAX: usize = 63;
+/// Longest key in a bucket, bytes.
+pub const KEY_SIZE_MAX: usize = 1024;
+/// Most parts of an upload.
+pub const UPLOAD_PARTS_MAX: u16 = 10_000;
+/// Most extents that a version lists itself; where there are more, they are the parts of an upload.
+pub const EXTENTS_LISTED_MAX: usize = 64;
+/// Most blocks of one chapter of a bucket log.
+pub const CHAPTER_BLOCKS_MAX: u32 = 256;
+/// The longest encoded changes of one log block, bytes: what is sealed fits a block of the mesh.
+pub const LOG_BLOCK_SIZE_MAX: usize = BLOCK_SIZE_MAX - 4 * KIB;
+/// Most puts that one question for the blocks under them names.
+pub const WIRE_BLOCKS_PUTS_MAX: usize = 256;
+/// Most blocks that one answer to it lists: those of several chapters.
+pub const WIRE_BLOCKS_MAX: usize = 4096;

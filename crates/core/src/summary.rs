@@ -5,8 +5,8 @@ use core::cmp::{Ordering, Reverse};
 use serde::{Deserialize, Serialize};
 
 use crate::encode::encode;
-use crate::id::{ItemId, PlacementGroup};
-use crate::lease::Subject;
+use crate::id::{BlockId, ItemId, PlacementGroup};
+use crate::lease::{PutId, Subject};
 use crate::limits::SUMMARY_CLASSES_MAX;
 use crate::scheme::Redundancy;
 
@@ -57,6 +57,30 @@ impl PartialOrd for PartId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SummaryDigest(#[serde(with = "serde_bytes")] [u8; 8]);
 
+/// The manifest blocks that a node keeps under one put.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptBlocks {
+    /// Which put.
+    pub put: PutId,
+    /// Its blocks, in their order.
+    pub blocks: Vec<BlockId>,
+}
+
+impl KeptBlocks {
+    /// The first bytes of the BLAKE3 hash of the list's encoding.
+    #[must_use]
+    pub fn digest(&self) -> SummaryDigest {
+        SummaryDigest::of(self)
+    }
+}
+
+impl SummaryDigest {
+    fn of<T: Serialize>(told: &T) -> Self {
+        let hash = blake3::hash(&encode(told));
+        Self(hash.as_bytes()[..8].try_into().expect("eight of 32 bytes"))
+    }
+}
+
 /// What a node holds of one placement group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -76,8 +100,7 @@ impl Summary {
     /// The first bytes of the BLAKE3 hash of the summary's encoding.
     #[must_use]
     pub fn digest(&self) -> SummaryDigest {
-        let hash = blake3::hash(&encode(self));
-        SummaryDigest(hash.as_bytes()[..8].try_into().expect("eight of 32 bytes"))
+        SummaryDigest::of(self)
     }
 
     /// Counts one more part in. Parts of one subject are added one after the other.

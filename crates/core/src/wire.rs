@@ -14,11 +14,11 @@ use crate::manifest::Stripe;
 use crate::receipt::{Countersignature, KeptItem, Receipt, Service};
 use crate::scheme::Redundancy;
 use crate::sign::Signed;
-use crate::summary::{Part, PartId, Summary, SummaryDigest};
+use crate::summary::{KeptBlocks, Part, PartId, Summary, SummaryDigest};
 use crate::topology::NodeRecord;
 
-/// The libp2p protocol name of version 5, in which nodes tell their health.
-pub const PROTOCOL: &str = "/datamesh/exchange/5";
+/// The libp2p protocol name of version 6, in which nodes tell which blocks they keep under a put.
+pub const PROTOCOL: &str = "/datamesh/exchange/6";
 
 /// A message: what is meant, and the bytes it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub enum Request {
     },
     /// Which of these puts were released? Answered by [`Response::Releases`].
     Releases(Vec<PutId>),
+    /// Which manifest blocks are kept under these puts, unless they are those of this digest? Answered by [`Response::Blocks`].
+    Blocks(Vec<(PutId, SummaryDigest)>),
     /// Keep an item that is held already under one more lease. Answered by [`Response::Stored`] or [`Response::Absent`].
     Lease {
         /// The item, and the stripe that it is leased as a shard of.
@@ -237,6 +239,13 @@ pub enum Response {
     },
     /// The releases of those puts that were released.
     Releases(Vec<Signed<Release>>),
+    /// The blocks that are kept under the first puts of the question.
+    Blocks {
+        /// How many puts: one at least, and as many as fit.
+        put_count: u32,
+        /// Those whose digest is another than in the question, in its order.
+        changed: Vec<KeptBlocks>,
+    },
     /// Leases that ended.
     Released {
         /// How many.

@@ -4,6 +4,7 @@
 //! code that production runs.
 
 pub mod alert;
+pub mod buckets;
 pub mod cached;
 pub mod catalog;
 pub mod enrol;

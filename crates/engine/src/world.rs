@@ -216,6 +216,12 @@ pub trait Items: Send + Sync {
     /// [`ItemsError`] when they can't be read.
     fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>>;
 
+    /// The manifest blocks that are kept under a put, in their order, at most so many.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the index can't be read.
+    fn blocks(&self, put: PutId, count_max: usize) -> BoxFuture<'_, Result<Vec<BlockId>, ItemsError>>;
+
     /// Forgets parts that others hold in this node's stead, durably, and says how many that were. An item that is a part of
     /// something else too is kept, and so is one that has got a lease since, of which the others don't know.
     ///
@@ -391,6 +397,42 @@ pub trait Journal: Send + Sync {
     /// When dropped, the first of the records may be kept, or all, or none.
     fn commit(&self, records: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>>;
 }
+
+/// An ordered map on this machine's disk, of what could be made anew at some cost. Calls block, for as long as a disk takes where the
+/// row is not in memory.
+pub trait Map: Send + Sync {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError>;
+
+    /// The rows from one key on and before another, in order, at most so many.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    fn rows(&self, from: &[u8], before: &[u8], count_max: usize) -> Result<Vec<MapRow>, MapError>;
+
+    /// Sets the values of keys, or removes them, all or none. A power cut may take it back, together with all that came later.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    fn write(&self, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), MapError>;
+
+    /// Done when a power cut can't take back what was written before.
+    ///
+    /// # Errors
+    /// When the map can't be synced.
+    fn sync(&self) -> Result<(), MapError>;
+}
+
+/// A key and its value.
+pub type MapRow = (Vec<u8>, Vec<u8>);
+
+/// A map can't be read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("index on this machine: {0}")]
+pub struct MapError(pub String);
 
 impl dyn Compute {
     /// Runs a job and returns what it returns.

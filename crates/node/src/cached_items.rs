@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, OwnerId, PlacementGroup};
+use datamesh_core::id::{BlockId, ItemId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
@@ -102,6 +102,10 @@ impl Items for CachedItems {
 
     fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>> {
         self.items.releases(puts)
+    }
+
+    fn blocks(&self, put: PutId, count_max: usize) -> BoxFuture<'_, Result<Vec<BlockId>, ItemsError>> {
+        self.items.blocks(put, count_max)
     }
 
     fn discard(&self, parts: Vec<HandedOver>) -> BoxFuture<'_, Result<u64, ItemsError>> {

@@ -1,7 +1,7 @@
 //! Items whose shards are acknowledged and thrown away: for measuring puts that no disk could hold, never for data.
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, OwnerId, PlacementGroup};
+use datamesh_core::id::{BlockId, ItemId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId, Summary};
@@ -74,6 +74,10 @@ impl<I: Items> Items for Discarding<I> {
 
     fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>> {
         self.0.releases(puts)
+    }
+
+    fn blocks(&self, put: PutId, count_max: usize) -> BoxFuture<'_, Result<Vec<BlockId>, ItemsError>> {
+        self.0.blocks(put, count_max)
     }
 
     fn discard(&self, parts: Vec<HandedOver>) -> BoxFuture<'_, Result<u64, ItemsError>> {

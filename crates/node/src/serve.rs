@@ -7,12 +7,12 @@ use bytes::Bytes;
 use datamesh_core::id::{ItemId, NodeId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release, Subject};
 use datamesh_core::limits::{
-    BLOCK_SIZE_MAX, WIRE_CLASSES_MAX, WIRE_GROUPS_MAX, WIRE_ITEMS_MAX, WIRE_LEASES_MAX, WIRE_PARTS_MAX,
-    WIRE_PUTS_MAX,
+    BLOCK_SIZE_MAX, WIRE_BLOCKS_MAX, WIRE_BLOCKS_PUTS_MAX, WIRE_CLASSES_MAX, WIRE_GROUPS_MAX, WIRE_ITEMS_MAX,
+    WIRE_LEASES_MAX, WIRE_PARTS_MAX, WIRE_PUTS_MAX,
 };
 use datamesh_core::receipt::{KeptItem, Receipt, ServedItem, Service};
 use datamesh_core::sign::Signed;
-use datamesh_core::summary::{PartId, SummaryDigest};
+use datamesh_core::summary::{KeptBlocks, PartId, SummaryDigest};
 use datamesh_core::wire::{
     Description, FetchRequest, Message, NodeStatus, Refusal, Request, Response, StoreRequest, StoredItem,
 };
@@ -214,6 +214,7 @@ impl Server {
             Request::Summarise(asked) => self.summarise(asked).await.map(Message::bare),
             Request::Parts { group, after } => self.parts(group, after).await.map(Message::bare),
             Request::Releases(puts) => self.releases(puts).await.map(Message::bare),
+            Request::Blocks(asked) => self.blocks(asked).await.map(Message::bare),
             Request::Lease { item, lease } => self.lease(quota, item, lease).await.map(Message::bare),
             Request::Release(release) => self.release(release).await.map(Message::bare),
             Request::Status => Ok(Message::bare(Response::Status(self.status()))),
@@ -313,6 +314,26 @@ impl Server {
             return Err(Refusal::OutOfBounds);
         }
         self.shared.items.releases(puts).await.map(Response::Releases).map_err(refusal)
+    }
+
+    async fn blocks(&self, asked: Vec<(PutId, SummaryDigest)>) -> Result<Response, Refusal> {
+        if asked.len() > WIRE_BLOCKS_PUTS_MAX {
+            return Err(Refusal::OutOfBounds);
+        }
+        let (mut put_count, mut block_count, mut changed) = (0, 0, Vec::new());
+        for (put, known) in asked {
+            let blocks = self.shared.items.blocks(put, WIRE_BLOCKS_MAX).await.map_err(refusal)?;
+            let kept = KeptBlocks { put, blocks };
+            if kept.digest() != known {
+                block_count += kept.blocks.len();
+                if block_count > WIRE_BLOCKS_MAX {
+                    break;
+                }
+                changed.push(kept);
+            }
+            put_count += 1;
+        }
+        Ok(Response::Blocks { put_count, changed })
     }
 
     async fn lease(

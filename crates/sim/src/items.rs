@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, OwnerId, PlacementGroup};
+use datamesh_core::id::{BlockId, ItemId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release, Subject};
 use datamesh_core::limits::ITEM_LEASES_MAX;
 use datamesh_core::sign::Signed;
@@ -249,6 +249,17 @@ impl Items for MemoryItems {
     fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>> {
         let state = self.state();
         ready(Ok(puts.iter().filter_map(|put| state.released.get(put)).cloned().collect())).boxed()
+    }
+
+    fn blocks(&self, put: PutId, count_max: usize) -> BoxFuture<'_, Result<Vec<BlockId>, ItemsError>> {
+        let state = self.state();
+        let kept = state.items.iter().filter_map(|(item, held)| match item {
+            ItemId::Block(block) if held.parts.values().any(|(_, leases)| leases.contains_key(&put)) => {
+                Some(*block)
+            }
+            _ => None,
+        });
+        ready(Ok(kept.take(count_max).collect())).boxed()
     }
 
     fn discard(&self, parts: Vec<HandedOver>) -> BoxFuture<'_, Result<u64, ItemsError>> {

@@ -61,6 +61,8 @@ pub enum CallKind {
     Parts,
     /// [`Request::Releases`].
     Releases,
+    /// [`Request::Blocks`].
+    Blocks,
     /// [`Request::Lease`].
     Lease,
     /// [`Request::Release`].
@@ -95,6 +97,7 @@ impl CallKind {
             Request::Summarise(_) => Self::Summarise,
             Request::Parts { .. } => Self::Parts,
             Request::Releases(_) => Self::Releases,
+            Request::Blocks(_) => Self::Blocks,
             Request::Lease { .. } => Self::Lease,
             Request::Release(_) => Self::Release,
             Request::Records { .. } => Self::Records,

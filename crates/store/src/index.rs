@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::id::{BlockId, ItemId, PlacementGroup};
 use datamesh_core::lease::Release;
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::{Part, PartId};
@@ -27,8 +27,8 @@ use redb::{
 use crate::disk::Disk;
 use crate::index::file::{Backend, IndexFile};
 use crate::index::rows::{
-    ItemKey, LeaseKey, LeaseRow, OwnerKey, PartKey, PartTuple, PutKey, key_of_item, key_of_part, keys_from,
-    keys_of_group, part_of_row,
+    ItemKey, LeaseKey, LeaseRow, OwnerKey, PartKey, PartTuple, PutKey, item_of_key, key_of_item, key_of_part,
+    keys_from, keys_of_blocks, keys_of_group, part_of_row,
 };
 use crate::index::tables::{ItemTuple, RecordTuple, ReleaseTuple, Tables};
 use crate::segment::{Kind, Place, Record, StoreKey};
@@ -244,6 +244,23 @@ impl Index {
             }
         }
         Ok(())
+    }
+
+    /// The blocks that are kept under a put, each once, at most this many.
+    pub(crate) fn blocks_of(&self, put: &PutKey, most: usize) -> IndexResult<Vec<BlockId>> {
+        let (first, last) = keys_of_blocks(put);
+        let mut blocks = Vec::new();
+        for row in self.read()?.open_table(PUTS)?.range::<&LeaseKey>(&first..=&last)? {
+            if let ItemId::Block(block) = item_of_key(&LeaseRow::from_by_put(row?.0.value()).item)
+                && blocks.last() != Some(&block)
+            {
+                if blocks.len() == most {
+                    break;
+                }
+                blocks.push(block);
+            }
+        }
+        Ok(blocks)
     }
 
     /// The release of a put.

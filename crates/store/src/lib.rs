@@ -11,6 +11,7 @@ pub mod disk;
 mod groups;
 mod index;
 pub mod journal;
+pub mod map;
 mod owners;
 mod read;
 mod recover;

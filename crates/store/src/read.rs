@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, PlacementGroup};
+use datamesh_core::id::{BlockId, ItemId, PlacementGroup};
 use datamesh_core::lease::{PutId, Release};
 use datamesh_core::limits::ITEM_LEASES_MAX;
 use datamesh_core::sign::Signed;
@@ -153,6 +153,12 @@ pub(crate) fn releases(shared: &Shared, puts: &[PutId]) -> Result<Vec<Signed<Rel
         releases.extend(release.map_err(|error| shared.index_error(&error))?);
     }
     Ok(releases)
+}
+
+/// Reads which blocks are kept under a put.
+pub(crate) fn blocks(shared: &Shared, put: &PutId, count_max: usize) -> Result<Vec<BlockId>, ItemsError> {
+    let key = key_of_put(&put.owner, &put.tag);
+    shared.index().blocks_of(&key, count_max).map_err(|error| shared.index_error(&error))
 }
 
 /// Reads what is known of items behind another one, in the order of their keys: for each item, a description per stripe

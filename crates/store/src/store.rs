@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use datamesh_core::id::{ItemId, OwnerId, PlacementGroup};
+use datamesh_core::id::{BlockId, ItemId, OwnerId, PlacementGroup};
 use datamesh_core::lease::{Lease, PutId, Release};
 use datamesh_core::limits::{KIB, SHARD_SIZE_MAX};
 use datamesh_core::sign::Signed;
@@ -333,6 +333,10 @@ impl Items for Store {
 
     fn releases(&self, puts: Vec<PutId>) -> BoxFuture<'_, Result<Vec<Signed<Release>>, ItemsError>> {
         self.read(move |shared| read::releases(shared, &puts)).boxed()
+    }
+
+    fn blocks(&self, put: PutId, count_max: usize) -> BoxFuture<'_, Result<Vec<BlockId>, ItemsError>> {
+        self.read(move |shared| read::blocks(shared, &put, count_max)).boxed()
     }
 
     fn discard(&self, parts: Vec<HandedOver>) -> BoxFuture<'_, Result<u64, ItemsError>> {

@@ -11,7 +11,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::keys::grant::{self, PrivateKey, PublicKey};
 use crate::keys::text::{self, ParseKeyError};
-use crate::keys::{Entropy, KEY_SIZE};
+use crate::keys::{Entropy, KEY_SIZE, LogKey};
 
 const SIGNING_CONTEXT: &str = "datamesh 2026 identity signing key v1";
 const RECIPIENT_CONTEXT: &str = "datamesh 2026 identity recipient key v1";
@@ -101,6 +101,12 @@ impl Identity {
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
         Zeroizing::new(text::encode(text::SECRET, &self.seed))
+    }
+
+    /// What seals the log of its buckets.
+    #[must_use]
+    pub fn log_key(&self) -> LogKey {
+        LogKey::of_seed(&self.seed)
     }
 
     pub(super) const fn private(&self) -> &PrivateKey {

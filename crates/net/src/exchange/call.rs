@@ -311,6 +311,13 @@ fn answers(request: &Request, response: &Response) -> bool {
         | (Request::Health, Response::Health(_))
         | (Request::Acknowledge(_), Response::Countersigned(_)) => true,
         (Request::Has(items), Response::Holds(holds)) => items.len() == holds.len(),
+        (Request::Blocks(puts), Response::Blocks { put_count, changed }) => {
+            let put_count = usize::try_from(*put_count).unwrap_or(usize::MAX);
+            let mut asked = puts.iter().take(put_count).map(|(put, _)| put);
+            put_count <= puts.len()
+                && (put_count == 0) == puts.is_empty()
+                && changed.iter().all(|kept| asked.any(|put| *put == kept.put))
+        }
         (Request::Summarise(groups), Response::Summaries { group_count, changed }) => {
             let group_count = usize::try_from(*group_count).unwrap_or(usize::MAX);
             let mut asked = groups.iter().take(group_count).map(|(group, _)| group);

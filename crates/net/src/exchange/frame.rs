@@ -7,8 +7,8 @@ use bytes::Bytes;
 use datamesh_core::encode::{DecodeError, decode, encode};
 use datamesh_core::limits::{
     AUTHORITIES_MAX, BLOCK_SIZE_MAX, METRICS_SIZE_MAX, STRIPE_SHARDS_MAX, SUMMARY_CLASSES_MAX,
-    WIRE_GROUPS_MAX, WIRE_HEADER_SIZE_MAX, WIRE_ITEMS_MAX, WIRE_LEASES_MAX, WIRE_PARTS_MAX,
-    WIRE_PAYLOAD_SIZE_MAX, WIRE_PUTS_MAX, WIRE_RECORDS_MAX,
+    WIRE_BLOCKS_MAX, WIRE_BLOCKS_PUTS_MAX, WIRE_GROUPS_MAX, WIRE_HEADER_SIZE_MAX, WIRE_ITEMS_MAX,
+    WIRE_LEASES_MAX, WIRE_PARTS_MAX, WIRE_PAYLOAD_SIZE_MAX, WIRE_PUTS_MAX, WIRE_RECORDS_MAX,
 };
 use datamesh_core::sign::Signed;
 use datamesh_core::summary::Summary;
@@ -82,6 +82,7 @@ impl Header for Request {
             Self::Acknowledge(service) => service.unverified().bounded(),
             Self::Summarise(groups) => groups.len() <= WIRE_GROUPS_MAX,
             Self::Releases(puts) => puts.len() <= WIRE_PUTS_MAX,
+            Self::Blocks(puts) => puts.len() <= WIRE_BLOCKS_PUTS_MAX,
             Self::Rolls(known) => known.len() <= AUTHORITIES_MAX,
             Self::Enrol(roll) => roll.unverified().bounded(),
             Self::Fetch(_)
@@ -121,6 +122,10 @@ impl Header for Response {
             }
             Self::Parts { parts, .. } => parts.len() <= WIRE_PARTS_MAX,
             Self::Releases(releases) => releases.len() <= WIRE_PUTS_MAX,
+            Self::Blocks { changed, .. } => {
+                let block_count: usize = changed.iter().map(|kept| kept.blocks.len()).sum();
+                changed.len() <= WIRE_BLOCKS_PUTS_MAX && block_count <= WIRE_BLOCKS_MAX
+            }
             Self::Health(health) => health.bounded(),
             Self::Roll(roll) => roll.as_ref().is_none_or(|roll| roll.unverified().bounded()),
             Self::Stored(_)
@@ -165,6 +170,7 @@ pub(crate) fn answer_size_max(request: &Request) -> (usize, usize) {
         | Request::Summarise(_)
         | Request::Parts { .. }
         | Request::Releases(_)
+        | Request::Blocks(_)
         | Request::Health => WIRE_HEADER_SIZE_MAX,
         _ => PLAIN_HEADER_SIZE_MAX,
     };

@@ -41,6 +41,7 @@ kinds! {
     Summarise "summarise",
     Parts "parts",
     Releases "releases",
+    Blocks "blocks",
     Lease "lease",
     Release "release",
     Records "records",

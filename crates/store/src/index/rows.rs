@@ -155,6 +155,11 @@ pub(crate) fn keys_from(prefix: &[u8]) -> (LeaseKey, LeaseKey) {
     (first, last)
 }
 
+/// The least and the greatest key, of those sorted by put, of leases of blocks under a put.
+pub(crate) fn keys_of_blocks(put: &PutKey) -> (LeaseKey, LeaseKey) {
+    keys_from(&[&put[..], &[BLOCK]].concat())
+}
+
 fn epoch(bytes: [u8; 8]) -> Epoch {
     Epoch::from_hours(u64::from_be_bytes(bytes))
 }
