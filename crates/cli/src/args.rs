@@ -1,6 +1,7 @@
 //! Arguments: clap types and nothing else.
 
 mod files;
+mod gateway;
 pub mod json;
 mod keys;
 mod mesh;
@@ -19,6 +20,9 @@ use crate::exit::Exit;
 pub use files::{
     DeleteArgs, GcArgs, GetArgs, InfoArgs, ListArgs, PutArgs, RenewArgs, RepairArgs, StatsArgs, TermArgs,
     VerifyArgs,
+};
+pub use gateway::{
+    AccessArgs, AccessCommand, AccessGrantArgs, AccessNewArgs, AccessRemoveArgs, GatewayArgs, GrantArg,
 };
 pub use keys::{
     InitArgs, KeysArgs, KeysCommand, KeysExportArgs, KeysImportArgs, KeysNewArgs, KeysRotateArgs, KeysUseArgs,
@@ -102,6 +106,10 @@ pub enum Command {
     Bootstrap(BootstrapArgs),
     /// Run a node that joins a mesh
     Service(ServiceArgs),
+    /// Serve S3, HTTP and a dashboard
+    Gateway(GatewayArgs),
+    /// Say who may use the gateway, and for what
+    Access(AccessArgs),
     /// Tell the node of this home to give away what it holds, or to hold again
     Node(NodeStateArgs),
     /// Say who may be part of a restricted mesh: for its authorities

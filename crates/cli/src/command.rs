@@ -1,5 +1,6 @@
 //! One file per command, each `fn run(args, context, ui)`.
 
+mod access;
 mod admit;
 mod bandwidth;
 mod bench;
@@ -12,6 +13,7 @@ mod demo;
 mod drain;
 mod engine_error;
 mod error;
+mod gateway;
 mod gc;
 mod get;
 mod health;
@@ -51,7 +53,7 @@ pub enum Stopping {
 #[must_use]
 pub const fn stopping(command: &Command) -> Stopping {
     match command {
-        Command::Bootstrap(_) | Command::Service(_) | Command::Up(_) => Stopping::Asked,
+        Command::Bootstrap(_) | Command::Service(_) | Command::Gateway(_) | Command::Up(_) => Stopping::Asked,
         _ => Stopping::Dropped,
     }
 }
@@ -97,6 +99,8 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Bootstrap(args) => node::bootstrap(args, context, ui).await,
         Command::Service(args) => node::service(args, context, ui).await,
         Command::Admit(args) => admit::run(args, context, ui).await,
+        Command::Gateway(args) => Box::pin(gateway::run(args, context, ui)).await,
+        Command::Access(args) => Box::pin(access::run(args, context, ui)).await,
         Command::Gc(args) => gc::run(args, context, ui).await,
         Command::Peers(_) => peers::run(context, ui).await,
         Command::Health(args) => health::run(args, context, ui).await,

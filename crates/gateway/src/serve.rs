@@ -1,1 +1,200 @@
 //! One port for all faces: accepts connections, and gives each request to the face that it is for.
+
+use core::convert::Infallible;
+use core::future::Future;
+use core::time::Duration;
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use s3s::service::S3Service;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use crate::{Gateway, RESERVED_NAMES, http, s3};
+
+/// Connections that are served at once; more wait until one ends.
+const CONNECTIONS_MAX: usize = 1024;
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest head of a request, bytes.
+const HEAD_SIZE_MAX: usize = 64 * 1024;
+/// How long requests may go on once the gateway is to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// The pause after a connection could not be accepted: the process may have too many files open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What requests are given to. Cheap to clone.
+#[derive(Clone)]
+struct Faces {
+    s3: S3Service,
+    http: Router,
+    domain: Option<Arc<str>>,
+}
+
+/// Serves until it is told to stop, and for a while longer what is under way.
+///
+/// # Errors
+/// Never once the listener is there; what goes wrong with one connection ends that one.
+///
+/// # Cancel safety
+/// When dropped, what is under way is broken off.
+pub async fn serve(
+    gateway: Gateway,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let domain = gateway.settings.domain.clone().map(Into::into);
+    let faces = Faces { s3: s3::service(&gateway), http: http::router(gateway), domain };
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let (stopping, told) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut stop = core::pin::pin!(stop);
+    loop {
+        let place = Arc::clone(&places).acquire_owned();
+        let (place, accepted) = tokio::select! {
+            () = &mut stop => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = async { (place.await, listener.accept().await) } => accepted,
+        };
+        let place = place.expect("nobody closes the semaphore");
+        match accepted {
+            Ok((stream, _)) => drop(connections.spawn(converse(faces.clone(), stream, place, told.clone()))),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Whoever listens is gone where this fails: then there are no connections.
+    let _ = stopping.send(true);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
+        tracing::warn!("requests that were under way for too long are broken off");
+    }
+    Ok(())
+}
+
+/// Answers the requests of one connection.
+async fn converse(
+    faces: Faces,
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+    mut stopping: watch::Receiver<bool>,
+) {
+    // Small answers must not wait for an acknowledgment of what was sent before.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection is gone already");
+        return;
+    }
+    let answer = service_fn(move |request| {
+        let faces = faces.clone();
+        async move { Ok::<_, Infallible>(faces.answer(request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_SIZE_MAX);
+    let mut connection = core::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        _ = stopping.wait_for(|stopping| *stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection was broken off");
+    }
+    drop(place);
+}
+
+impl Faces {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if self.is_for_http(&request) {
+            let answered = self.http.clone().oneshot(request.map(Body::new)).await;
+            return answered.unwrap_or_else(|never| match never {});
+        }
+        match self.s3.call(request.map(s3s::Body::from).map(Into::into)).await {
+            Ok(answer) => answer.map(Body::new),
+            Err(error) => {
+                tracing::debug!(?error, "a request is no HTTP that S3 knows");
+                let mut answer = Response::new(Body::empty());
+                *answer.status_mut() = StatusCode::BAD_REQUEST;
+                answer
+            }
+        }
+    }
+
+    fn is_for_http<B>(&self, request: &Request<B>) -> bool {
+        if self.is_of_bucket_host(request.headers()) {
+            return false;
+        }
+        let (method, uri) = (request.method(), request.uri());
+        is_reserved(uri) || is_browser(method, uri, request.headers())
+    }
+
+    /// Whether the host is a bucket's subdomain: then the whole path is a key.
+    fn is_of_bucket_host(&self, headers: &HeaderMap) -> bool {
+        let Some(domain) = &self.domain else { return false };
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        host.strip_suffix(&**domain).is_some_and(|bucket| bucket.ends_with('.'))
+    }
+}
+
+/// Whether the path begins with a name that no bucket has.
+fn is_reserved(uri: &Uri) -> bool {
+    let first = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
+    RESERVED_NAMES.contains(&first)
+}
+
+/// Whether somebody opened the address in a browser: S3 clients sign what they ask.
+fn is_browser(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    let wants_html = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"));
+    reads
+        && uri.path() == "/"
+        && uri.query().is_none()
+        && wants_html
+        && !headers.contains_key(header::AUTHORIZATION)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderMap, HeaderValue, Method, header};
+
+    use super::{is_browser, is_reserved};
+
+    #[test]
+    fn reserved_paths_are_not_buckets() {
+        for path in ["/metrics", "/healthz", "/api/v1/objects", "/ipfs/x?format=raw", "//api", "/dashboard"] {
+            assert!(is_reserved(&path.parse().expect(path)), "{path}");
+        }
+        for path in ["/", "/bucket/api", "/apis", "/metrics-archive/x", "/?list-type=2"] {
+            assert!(!is_reserved(&path.parse().expect(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_browser_gets_the_dashboard_and_a_client_that_signs_does_not() {
+        let html = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("text/html,*/*"))]);
+        let root = "/".parse().expect("a path");
+        assert!(is_browser(&Method::GET, &root, &html));
+        assert!(!is_browser(&Method::PUT, &root, &html));
+        assert!(!is_browser(&Method::GET, &root, &HeaderMap::new()));
+        assert!(!is_browser(&Method::GET, &"/?X-Amz-Signature=1".parse().expect("a path"), &html));
+        let mut signed = html.clone();
+        signed.insert(header::AUTHORIZATION, HeaderValue::from_static("AWS4-HMAC-SHA256 x"));
+        assert!(!is_browser(&Method::GET, &root, &signed));
+    }
+}

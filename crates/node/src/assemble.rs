@@ -38,7 +38,7 @@ use crate::discard::Keeping;
 use crate::home::{Home, HomeError};
 use crate::local::LocalPeers;
 use crate::maintain::{Leaving, Maintenance};
-use crate::metrics::{NetworkWatch, Source, Totals, TrafficView, Watcher};
+use crate::metrics::{Build, NetworkWatch, Registry, Source, Totals, TrafficView, Watcher};
 use crate::neighbours::Neighbours;
 use crate::popular;
 use crate::receipts::ReceiptLog;
@@ -207,6 +207,18 @@ impl Client {
         scores.load(&world.traffic, world.clock.now());
         let (transfer, home) = (transfer(settings), home.clone());
         Ok(Self { world, transfer, home, backing, scores: Some(scores) })
+    }
+
+    /// The numbers of this process.
+    #[must_use]
+    pub fn metrics(&self) -> Registry {
+        let registry = Registry::default();
+        registry.add(Arc::new(Build));
+        if let Backing::Joined { cache, watch, .. } = &self.backing {
+            registry.add(Arc::clone(watch) as Arc<dyn Source>);
+            cache.iter().for_each(|cache| registry.add(Arc::new(cache.clone())));
+        }
+        registry
     }
 
     /// Who knows what is moved.

@@ -13,6 +13,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use datamesh_core::id::OwnerId;
 use datamesh_store::catalog::Catalog;
 use zeroize::Zeroizing;
 
@@ -235,6 +236,12 @@ impl Home {
     #[must_use]
     pub fn node_disk_path(&self) -> PathBuf {
         self.root.join("node")
+    }
+
+    /// Where the indexes of an owner's buckets on one mesh lie.
+    #[must_use]
+    pub fn buckets_path(&self, network: &str, owner: &OwnerId) -> PathBuf {
+        self.root.join("buckets").join(network).join(owner.to_string())
     }
 
     /// What is kept of what was got.

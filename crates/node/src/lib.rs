@@ -3,6 +3,7 @@
 mod accounts;
 mod acquaintances;
 pub mod assemble;
+pub mod buckets;
 mod cached_items;
 pub mod charter;
 mod collect;

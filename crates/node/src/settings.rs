@@ -7,6 +7,7 @@ mod alert;
 mod backend;
 mod count;
 mod file;
+mod gateway;
 mod peer;
 mod policy;
 mod quota;
@@ -17,6 +18,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use datamesh_core::scheme::{Compression, Mode};
@@ -28,6 +30,7 @@ pub use alert::{CommandLine, Switch, WebAddress};
 pub use backend::{BackendChoice, OptionalPath};
 pub use count::{ConcurrentTransfers, RetryAttempts, RetryBackoff, StripesInFlight, WindowSize};
 pub use file::{SettingsFile, SettingsFileError};
+pub use gateway::{ClassRule, OptionalDomain, RegionName};
 pub use peer::{ParsePeerAddressError, PeerAddress};
 pub use policy::{PolicyRule, PutSubject};
 pub use quota::OwnerQuota;
@@ -278,6 +281,19 @@ settings! {
         time_to_live: Period = "7days",
         /// How fast a cache node gets from holders what it was asked for twice.
         pull_rate: RateLimit = "32MiB/s",
+    }
+    /// How a gateway serves S3, HTTP and the dashboard.
+    gateway: GatewaySettings {
+        /// The address that it listens on.
+        listen: SocketAddr = "127.0.0.1:9000",
+        /// The region that S3 clients name.
+        region: RegionName = "us-east-1",
+        /// The domain of which buckets are subdomains, for clients that address them so.
+        domain: OptionalDomain = "none",
+        /// How many transfers it has under way at once, in place of `transfer.concurrent_transfers`.
+        concurrent_transfers: ConcurrentTransfers = "256",
+        /// What storage classes mean, beside STANDARD, which goes by `put.scheme` and `put.policy`; `auto` where the mesh is too small.
+        classes: Vec<ClassRule> = "STANDARD_IA=auto,REDUCED_REDUNDANCY=1+1,GLACIER=archive,DEEP_ARCHIVE=archive",
     }
     /// What this program tells others of its work.
     metrics: MetricsSettings {

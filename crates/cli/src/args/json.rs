@@ -17,6 +17,9 @@ examples! {
     INFO = r#"{"object":"bafyr4i…","mode":"sealed","scheme":"4+2","score":1.0,"survives":"…","survives_domains":2,"alert":null,"advice":null,"stripe_count":1,"shards_found":6,"shards_expected":6,"replicas_found":3,"replicas_expected":3,"name":"file","kind":"file","media_type":"text/plain","metadata":{"key":"value"},"size":1000,"created":"2026-03-01T12:00:00Z","until":null,"stripes":[{"index":0,"sealed_size":1016,"shards":[{"shard":"4bf5…","node":"12D3KooW…"}]}],"manifest":[{"block":"bafyr4i…","nodes":["12D3KooW…"]}]}"#;
     HEALTH_OF_OBJECT = r#"{"object":"bafyr4i…","mode":"sealed","scheme":"4+2","score":1.0,"survives":"…","survives_domains":2,"alert":null,"advice":null,"stripe_count":1,"shards_found":6,"shards_expected":6,"replicas_found":3,"replicas_expected":3}"#;
     REPAIR = r#"{"object":"bafyr4i…","shards_repaired":2,"replicas_repaired":1,"unplaced":0}"#;
+    GATEWAY = r#"{"endpoint":"http://127.0.0.1:9000","dashboard":"http://127.0.0.1:9000/dashboard","region":"us-east-1","network":"mesh","owner":"9263…","access_keys":1}"#;
+    ACCESS = r#"{"id":"DM7XKQ…","name":"backup","grants":["photos=read"],"created":"2026-03-01T12:00:00Z"}"#;
+    ACCESS_SECRET = r#"{"id":"DM7XKQ…","name":"backup","grants":["photos=read"],"created":"2026-03-01T12:00:00Z","secret":"K4M…"}"#;
     GC = r#"{"leases_expired":0,"items_dropped":0,"segments_removed":1,"size":1048576}"#;
     DELETE = r#"{"object":"bafyr4i…","lease_count":9,"nodes_told":6}"#;
     ADMISSION = r#"{"kind":"owner","key":"9263…","authority":"9263…","until":null,"quota":500000000000}"#;

@@ -320,6 +320,12 @@ pub struct UpArgs {
     /// Bytes that each node offers, as in 500GB [setting: storage.capacity]
     #[arg(long, value_name = "SIZE", value_parser = setting("storage.capacity"))]
     pub capacity: Option<Override>,
+    /// Address of the gateway [setting: gateway.listen]
+    #[arg(long, value_name = "IP:PORT", value_parser = setting("gateway.listen"))]
+    pub gateway: Option<Override>,
+    /// Run the nodes alone
+    #[arg(long, conflicts_with = "gateway")]
+    pub no_gateway: bool,
 }
 
 /// Arguments of `demo`.

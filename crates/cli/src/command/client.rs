@@ -29,15 +29,22 @@ impl Session {
     /// Reaches the mesh.
     pub(super) async fn open(context: &Context, overrides: Vec<Override>) -> Result<Self, CommandError> {
         let resolved = context.settings(overrides)?;
-        let settings = resolved.settings().clone();
-        let mesh = context.mesh()?;
-        let client = match &mesh {
+        Self::open_with(context, resolved.settings().clone(), &context.mesh()?).await
+    }
+
+    /// Reaches this mesh with these settings.
+    pub(super) async fn open_with(
+        context: &Context,
+        settings: Settings,
+        mesh: &Mesh,
+    ) -> Result<Self, CommandError> {
+        let client = match mesh {
             Mesh::Embedded => Client::embedded(context.home(), &settings).await?,
             Mesh::Joined { entries, charter, .. } => {
                 Client::joined(context.home(), &settings, entries, charter).await?
             }
         };
-        let entries = match &mesh {
+        let entries = match mesh {
             Mesh::Embedded => Vec::new(),
             Mesh::Joined { entries, .. } => entries.iter().map(PeerAddress::node).collect(),
         };

@@ -6,6 +6,7 @@ use datamesh_core::id::NodeId;
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::wire::Refusal;
 use datamesh_engine::WalkError;
+use datamesh_engine::buckets::{ChangeError, OpenError};
 use datamesh_engine::get::GetError;
 use datamesh_engine::journal::JournalError;
 use datamesh_engine::put::PutError;
@@ -13,6 +14,7 @@ use datamesh_engine::renew::RenewError;
 use datamesh_engine::repair::RepairError;
 use datamesh_engine::transfer::{Failure, GatherError};
 use datamesh_node::assemble::{AssembleError, JoinError};
+use datamesh_node::buckets::OpenBucketsError;
 use datamesh_node::home::CatalogError;
 use datamesh_node::scheme::SchemeError;
 use datamesh_node::tier::{OpenBackendError, RemoteError, TierError};
@@ -57,6 +59,43 @@ impl From<SchemeError> for CommandError {
             SchemeError::TooFewNodes { .. } => "choose a smaller --scheme",
         };
         Self::from_error(Exit::NotEnough, error).hint(hint)
+    }
+}
+
+impl From<OpenBucketsError> for CommandError {
+    fn from(error: OpenBucketsError) -> Self {
+        match error {
+            OpenBucketsError::Directory { path, source } => {
+                Self::io(format!("directory {} can't be made", path.display()), source)
+            }
+            OpenBucketsError::Map(_) => Self::from_error(Exit::Failed, error),
+            OpenBucketsError::Open(OpenError::Silent { .. } | OpenError::Unreadable(_)) => {
+                Self::from_error(Exit::NotEnough, error)
+                    .hint("bring nodes back that are silent, then start it again")
+            }
+            OpenBucketsError::Open(OpenError::Scheme(_)) => {
+                Self::from_error(Exit::NotEnough, error).hint("start more nodes with datamesh service")
+            }
+            OpenBucketsError::Open(OpenError::Index(_)) => Self::from_error(Exit::Failed, error),
+        }
+    }
+}
+
+impl From<ChangeError> for CommandError {
+    fn from(error: ChangeError) -> Self {
+        match &error {
+            ChangeError::Refused(_) => Self::from_error(Exit::NotFound, error),
+            ChangeError::NotEnoughNodes { failures, .. } => {
+                let (exit, hint) = blame(failures);
+                Self::from_error(exit, error).hint(hint)
+            }
+            ChangeError::Scheme(_) => {
+                Self::from_error(Exit::NotEnough, error).hint("start more nodes with datamesh service")
+            }
+            ChangeError::Index(_) | ChangeError::TooLarge(_) | ChangeError::Closed => {
+                Self::from_error(Exit::Failed, error)
+            }
+        }
     }
 }
 

@@ -1,13 +1,16 @@
 //! `up`: a whole mesh of node processes on this machine.
 
+use datamesh_core::bucket::{Access, Grant};
 use datamesh_node::charter::Charter;
 use datamesh_node::home::{Home, Mesh, Networks};
 use datamesh_node::settings::Definition;
 use serde::Serialize;
 
 use crate::args::UpArgs;
-use crate::command::CommandError;
+use crate::command::gateway::Running;
+use crate::command::{CommandError, access};
 use crate::context::Context;
+use crate::exit::Exit;
 use crate::processes::{NodeProcess, start_mesh};
 use crate::ui::{Column, Table, Ui};
 
@@ -40,10 +43,34 @@ pub(super) async fn run(args: &UpArgs, context: &Context, ui: &Ui) -> Result<(),
     ui.note(format!(
         "datamesh --network {NETWORK} put FILE talks to it; Ctrl-C stops it, and its data stays"
     ));
-    context.interrupt().wait().await;
+    let served = if args.no_gateway {
+        context.interrupt().wait().await;
+        Ok(())
+    } else {
+        serve(args, context, ui).await
+    };
     ui.note("stopping");
     let stops = futures::future::join_all(nodes.into_iter().map(NodeProcess::stop)).await;
-    stops.into_iter().collect()
+    [served].into_iter().chain(stops).collect()
+}
+
+/// Serves the mesh by S3 and HTTP until somebody wishes that the program stop.
+async fn serve(args: &UpArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
+    let resolved = context.settings(args.gateway.iter().cloned().collect())?;
+    let mesh = Networks::load(context.home())?.mesh(NETWORK)?;
+    let gateway = Running::open(context, ui, resolved.settings(), &mesh).await?;
+    let keys = gateway.open.buckets.access_keys();
+    if keys.map_err(|error| CommandError::from_error(Exit::Failed, error))?.is_empty() {
+        let everything = vec![Grant { bucket: None, access: Access::Own }];
+        let (id, access) = access::make(&gateway.open.buckets, Some(NETWORK.to_owned()), everything).await?;
+        ui.note(format!(
+            "made an access key, whose secret is not shown again:\n  export AWS_ACCESS_KEY_ID={id} \
+             AWS_SECRET_ACCESS_KEY={}",
+            access.secret
+        ));
+    }
+    ui.note(format!("S3 and HTTP at http://{0}, the dashboard at http://{0}/dashboard", gateway.address));
+    gateway.serve(context).await
 }
 
 /// Keeps the mesh under its name, without making it the current one.

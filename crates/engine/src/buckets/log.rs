@@ -27,6 +27,12 @@ pub(super) struct LogEnd {
     pub(super) first_chapter: u32,
 }
 
+/// The nodes that must keep a block before it counts: every replica, where contents could not be acknowledged with fewer nodes either.
+/// So whoever hears from all nodes but one less than that misses nothing.
+pub(super) fn acknowledged_by(redundancy: Redundancy) -> usize {
+    redundancy.manifest_replica_count().min(redundancy.acknowledged_count_min())
+}
+
 /// A block that the mesh keeps.
 pub(super) struct Appended {
     pub(super) id: BlockId,
@@ -100,7 +106,7 @@ impl Appender {
         let lease = Signed::sign(lease, self.owner.signing_key());
         let item = StoredItem::Block { block, redundancy: redundancy.of_manifest() };
         let items = vec![(item, sealed); redundancy.manifest_replica_count()];
-        let needed = redundancy.manifest_replica_count_min();
+        let needed = acknowledged_by(redundancy);
         let holders = transfer.block_holders(&block, redundancy);
         let (placement, _) = transfer.spread_missing(items, &lease, holders, needed, Likelihood::None).await;
         let placed = placement.healthy_count();

@@ -142,10 +142,9 @@ impl View<'_> {
                     Some(Value::Version(version)) => version.content.as_ref(),
                     _ => None,
                 };
-                version
-                    .content
-                    .iter()
-                    .try_for_each(|content| self.drop_content(bucket, key, content, kept, now))
+                let dropped = version.content.iter();
+                dropped.for_each(|content| self.drop_content(bucket, key, content, kept, now));
+                Ok(())
             }
             (Slot::Part(..), Some(Value::Part(part))) => {
                 let same = matches!(kept, Some(Value::Part(kept)) if kept.extent.tag == part.extent.tag);
@@ -154,10 +153,8 @@ impl View<'_> {
                 }
                 Ok(())
             }
-            (Slot::Upload(bucket, _, upload), Some(Value::Upload(_))) if kept.is_none() => {
-                // Another gateway may have completed it, and this one may learn so a moment later.
-                let due = later(now, RELEASE_AFTER);
-                self.set(rows::sweep(due, bucket, upload), &slot);
+            (Slot::Upload(bucket, key, upload), Some(Value::Upload(_))) if kept.is_none() => {
+                self.look_at_later(bucket, key, upload, now);
                 Ok(())
             }
             _ => Ok(()),
@@ -171,7 +168,7 @@ impl View<'_> {
         content: &Content,
         kept: Option<&Content>,
         now: Timestamp,
-    ) -> Result<(), MapError> {
+    ) {
         match &content.extents {
             Extents::Listed(extents) => {
                 let kept: &[_] = match kept.map(|kept| &kept.extents) {
@@ -180,13 +177,15 @@ impl View<'_> {
                 };
                 let dropped = extents.iter().filter(|extent| !kept.iter().any(|kept| kept.tag == extent.tag));
                 dropped.for_each(|extent| self.release(extent.tag, now));
-                Ok(())
             }
-            Extents::Uploaded { upload, .. } => match kept.map(|kept| &kept.extents) {
-                Some(Extents::Uploaded { upload: kept, .. }) if kept == upload => Ok(()),
-                _ => self.end_upload(bucket, key, upload, now),
-            },
+            Extents::Uploaded { upload, .. } => self.look_at_later(bucket, key, upload, now),
         }
+    }
+
+    /// Has an upload looked at once all that gateways do at this moment is known here: one may complete what another gives up.
+    fn look_at_later(&mut self, bucket: &BucketName, key: &Key, upload: &UploadId, now: Timestamp) {
+        let row = rows::sweep(later(now, RELEASE_AFTER), bucket, upload);
+        self.set(row, &Slot::Upload(bucket.clone(), key.clone(), *upload));
     }
 
     /// Lets go of an upload and its parts for good.
@@ -210,18 +209,29 @@ impl View<'_> {
         Ok(())
     }
 
-    /// Lets go of the uploads that were given up long enough ago. Says how many rows were looked at.
+    /// Lets go of the uploads that were given up, or whose version was, long enough ago. Says how many were looked at.
     pub(crate) fn sweep(&mut self, now: Timestamp) -> Result<usize, MapError> {
         let due = self.rows(&rows::sweeps(), &rows::sweeps_until(now), PAGE)?;
         for (row, slot) in &due {
             self.remove(row.clone());
             let Slot::Upload(bucket, key, upload) = parse::<Slot>(slot)? else { continue };
             let held = self.get::<Held>(&rows::slot(&Slot::Upload(bucket.clone(), key.clone(), upload)))?;
-            if held.is_some_and(|held| held.rank == GIVEN_UP) {
+            let is_done = held.is_some_and(|held| matches!(held.rank, GIVEN_UP | COMPLETED));
+            if is_done && !self.is_wanted(&bucket, &key, &upload)? {
                 self.end_upload(&bucket, &key, &upload, now)?;
             }
         }
         Ok(due.len())
+    }
+
+    /// Whether a version is made of an upload's parts.
+    fn is_wanted(&self, bucket: &BucketName, key: &Key, wanted: &UploadId) -> Result<bool, MapError> {
+        let mut found = false;
+        self.visit_versions(bucket, key, |version| {
+            let extents = version.version.content.map(|content| content.extents);
+            found |= matches!(extents, Some(Extents::Uploaded { upload, .. }) if upload == *wanted);
+        })?;
+        Ok(found)
     }
 
     /// Has what is kept under a tag released in a while.
@@ -338,3 +348,6 @@ fn later(now: Timestamp, by: Duration) -> Timestamp {
     let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
     Timestamp::from_ms(now.as_ms().saturating_add(by))
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::buckets::follow::{Follower, Heard, REGISTER, Read};
-use crate::buckets::log::{Appender, LogEnd};
+use crate::buckets::log::{Appender, LogEnd, acknowledged_by};
 use crate::buckets::rows;
 use crate::buckets::view::{View, parse};
 use crate::buckets::{Buckets, BucketsOrder, ChangeError, ContentSubject, PROPOSALS_MAX, Proposal};
@@ -35,6 +35,8 @@ const POLL_EVERY_PER_NODE: Duration = Duration::from_millis(10);
 const CHAPTERS_AHEAD: u32 = 4;
 /// How long opening waits for nodes that keep blocks that nobody else may have.
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+/// Nodes that may be silent when buckets are opened, however many replicas blocks have.
+const SILENT_MAX: usize = 2;
 /// Rows of one chapter, or of all writers.
 const ROWS_MAX: usize = 65_536;
 /// Bytes of a log block beside its changes.
@@ -154,8 +156,9 @@ fn own_row(order: &BucketsOrder) -> Result<OwnRow, MapError> {
 /// Reads all that the mesh keeps of the logs.
 async fn catch_up(order: &BucketsOrder, mut follower: Follower) -> Result<Follower, OpenError> {
     let redundancy = redundancy(order).map_err(OpenError::Scheme)?;
-    // Blocks are acknowledged once so many nodes have them: with one less silent, each is at some node that answers.
-    let silent_max = redundancy.manifest_replica_count_min().saturating_sub(1);
+    // With one less silent than have each block, each is at some node that answers. What was written while the mesh was smaller has
+    // fewer replicas than a block has now.
+    let silent_max = acknowledged_by(redundancy).saturating_sub(1).min(SILENT_MAX);
     let deadline = order.world.clock.elapsed() + OPEN_PATIENCE;
     loop {
         let chapters = asked_chapters(&*order.map)?;

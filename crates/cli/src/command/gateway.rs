@@ -1,0 +1,127 @@
+//! `gateway`: serves S3, HTTP and the dashboard until it is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use datamesh_gateway::{Gateway, GatewaySettings, serve};
+use datamesh_node::buckets::OpenBuckets;
+use datamesh_node::home::{Home, Mesh};
+use datamesh_node::settings::Settings;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::args::GatewayArgs;
+use crate::command::CommandError;
+use crate::command::client::Session;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::ui::{Fields, Ui};
+
+/// What is shown of a gateway once it serves.
+#[derive(Debug, Serialize)]
+struct GatewayView {
+    endpoint: String,
+    dashboard: String,
+    region: String,
+    network: String,
+    owner: String,
+    access_keys: usize,
+}
+
+pub(super) async fn run(args: &GatewayArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
+    let resolved = context.settings(args.overrides())?;
+    let mesh = context.mesh()?;
+    let running = Running::open(context, ui, resolved.settings(), &mesh).await?;
+    running.show(ui)?;
+    running.serve(context).await
+}
+
+/// A gateway that is ready to serve.
+pub(super) struct Running {
+    session: Session,
+    pub(super) open: OpenBuckets,
+    listener: TcpListener,
+    pub(super) address: SocketAddr,
+}
+
+impl Running {
+    /// Reaches the mesh, reads the buckets and takes the address.
+    pub(super) async fn open(
+        context: &Context,
+        ui: &Ui,
+        settings: &Settings,
+        mesh: &Mesh,
+    ) -> Result<Self, CommandError> {
+        let address = settings.gateway.listen;
+        let taken = |error| {
+            CommandError::io(format!("{address} can't be listened on"), error)
+                .hint("choose another with --listen IP:PORT")
+        };
+        let listener = TcpListener::bind(address).await.map_err(taken)?;
+        let address = listener.local_addr().map_err(taken)?;
+        let owner = Arc::new(context.identity(ui)?);
+        let session = Session::open_with(context, gateway_settings(settings), mesh).await?;
+        let home: &Home = context.home();
+        let opened = OpenBuckets::open(home, &session.client, &session.mesh, &session.settings, owner).await;
+        match opened {
+            Ok(open) => Ok(Self { session, open, listener, address }),
+            Err(error) => {
+                session.client.close().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn show(&self, ui: &Ui) -> Result<(), CommandError> {
+        let buckets = &self.open.buckets;
+        let access_keys =
+            buckets.access_keys().map_err(|error| CommandError::from_error(Exit::Failed, error))?;
+        let view = GatewayView {
+            endpoint: format!("http://{}", self.address),
+            dashboard: format!("http://{}/dashboard", self.address),
+            region: self.session.settings.gateway.region.as_str().to_owned(),
+            network: self.session.mesh.clone(),
+            owner: buckets.owner().owner().to_string(),
+            access_keys: access_keys.len(),
+        };
+        let fields = Fields::new()
+            .field("S3 endpoint", &view.endpoint)
+            .field("region", &view.region)
+            .field("dashboard", &view.dashboard)
+            .field("network", &view.network)
+            .field("access keys", view.access_keys);
+        ui.result(fields, &view)?;
+        if view.access_keys == 0 {
+            ui.note("nobody may use it yet: datamesh access new --grant '*=own' makes an access key");
+        }
+        Ok(())
+    }
+
+    /// Serves until somebody wishes that the program stop.
+    pub(super) async fn serve(self, context: &Context) -> Result<(), CommandError> {
+        let Self { session, open, listener, .. } = self;
+        let settings = GatewaySettings {
+            region: session.settings.gateway.region.as_str().to_owned(),
+            domain: session.settings.gateway.domain.domain().map(str::to_owned),
+            mesh: session.mesh.clone(),
+        };
+        let registry = session.client.metrics();
+        let metrics = move || registry.answer();
+        let gateway = Gateway {
+            buckets: open.buckets.clone(),
+            settings: Arc::new(settings),
+            metrics: Arc::new(metrics),
+        };
+        let served = serve::serve(gateway, listener, context.interrupt().wait()).await;
+        open.close().await;
+        session.client.close().await;
+        served.map_err(|error| CommandError::io("the gateway can't serve", error))
+    }
+}
+
+/// The settings of a gateway's client: many transfers at once, of which most wait for those who asked.
+fn gateway_settings(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    settings.transfer.concurrent_transfers = settings.gateway.concurrent_transfers;
+    settings
+}
