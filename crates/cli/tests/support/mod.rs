@@ -13,6 +13,7 @@ use serde_json::Value;
 
 pub(crate) mod clock;
 pub(crate) mod disks;
+pub(crate) mod gateway;
 pub(crate) mod objects;
 pub(crate) mod sides;
 pub(crate) mod tracer;

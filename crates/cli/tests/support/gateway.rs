@@ -1,0 +1,156 @@
+//! A gateway process, and the clients of others that talk to it.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{PATIENCE, datamesh, field, json, text, wait_with_output};
+
+/// What Python's clients are installed from, each at one version.
+const PYTHON_CLIENTS: [&str; 2] = ["boto3==1.43.7", "pyarrow==24.0.0"];
+
+/// A gateway of its own process, killed with the test.
+pub(crate) struct Gateway {
+    child: Child,
+    /// As `http://IP:PORT`.
+    pub(crate) endpoint: String,
+    pub(crate) key: AccessKey,
+}
+
+/// Who asks it.
+#[derive(Debug, Clone)]
+pub(crate) struct AccessKey {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
+impl AccessKey {
+    /// Makes one for the buckets of a home.
+    pub(crate) fn new(home: &Path, grants: &[&str]) -> Self {
+        let words = ["access", "new"].into_iter().chain(grants.iter().flat_map(|grant| ["--grant", grant]));
+        let made = json(home, &words.collect::<Vec<_>>()).remove(0);
+        Self { id: field(&made, "id").to_owned(), secret: field(&made, "secret").to_owned() }
+    }
+}
+
+impl Gateway {
+    /// Starts one in this home, whose key may do everything.
+    pub(crate) fn start(home: &Path) -> Self {
+        let key = AccessKey::new(home, &["*=own"]);
+        Self::start_with(home, key)
+    }
+
+    /// Starts one in this home, whose key was made before.
+    pub(crate) fn start_with(home: &Path, key: AccessKey) -> Self {
+        let mut command = datamesh(home);
+        command.args(["--json", "gateway", "--listen", "127.0.0.1:0"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let line = lines.next().expect("it says where it listens").expect("UTF-8");
+        let said: Value = serde_json::from_str(&line).expect("one JSON object a line");
+        thread::spawn(move || lines.for_each(drop));
+        Self { child, endpoint: field(&said, "endpoint").to_owned(), key }
+    }
+
+    /// Ends it without a warning.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it is killed");
+        self.child.wait().expect("it ends");
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A command of another program, with the endpoint and the key in its environment.
+    pub(crate) fn client(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .env("AWS_ACCESS_KEY_ID", &self.key.id)
+            .env("AWS_SECRET_ACCESS_KEY", &self.key.secret)
+            .env("AWS_DEFAULT_REGION", "us-east-1")
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ENDPOINT_URL", &self.endpoint)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_PAGER", "")
+            .env_remove("AWS_PROFILE")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs such a command to its end, which must be a success.
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> String {
+        finish(self.client(Path::new(program), arguments), arguments)
+    }
+
+    /// Runs the AWS command line.
+    pub(crate) fn aws(&self, arguments: &[&str]) -> String {
+        let arguments: Vec<&str> = ["--endpoint-url", &self.endpoint].iter().chain(arguments).copied().collect();
+        self.run("aws", &arguments)
+    }
+
+    /// Runs a Python script of the folder `clients`.
+    pub(crate) fn python(&self, script: &str, arguments: &[&str]) -> String {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
+        let words: Vec<&str> = [script.to_str().expect("UTF-8")].iter().chain(arguments).copied().collect();
+        finish(self.client(python(), &words), &words)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command to its end, which must be a success.
+pub(crate) fn finish(mut command: Command, what: &[&str]) -> String {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let Output { status, stdout, stderr } = wait_with_output(child, what);
+    assert!(status.success(), "{what:?}: {status}\n{}\n{}", text(&stdout), text(&stderr));
+    text(&stdout)
+}
+
+/// A Python that has the clients, made once for all tests of this build.
+fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-clients");
+        let (lock, ready) = (folder.with_extension("lock"), folder.join("ready"));
+        let begun = Instant::now();
+        // Other test processes may be at it.
+        while !ready.exists() {
+            match fs::OpenOptions::new().write(true).create_new(true).open(&lock) {
+                Ok(_) => {
+                    install(&folder);
+                    fs::write(&ready, PYTHON_CLIENTS.join("\n")).expect("written");
+                    fs::remove_file(&lock).expect("removed");
+                }
+                Err(_) => {
+                    assert!(begun.elapsed() < PATIENCE, "{} is left over: remove it", lock.display());
+                    thread::sleep(Duration::from_millis(200));
+                }
+            }
+        }
+        folder.join("bin/python")
+    })
+}
+
+fn install(folder: &Path) {
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv"]).arg(folder);
+    finish(make, &["python3 -m venv"]);
+    let mut install = Command::new(folder.join("bin/pip"));
+    install.args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_CLIENTS);
+    finish(install, &["pip install"]);
+}
