@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{PATIENCE, datamesh, field, json, text, wait_with_output};
 
 /// What Python's clients are installed from, each at one version.
-const PYTHON_CLIENTS: [&str; 2] = ["boto3==1.43.7", "pyarrow==24.0.0"];
+const PYTHON_CLIENTS: [&str; 2] = ["boto3==1.44.8", "pyarrow==26.0.1"];
 
 /// A gateway of its own process, killed with the test.
 pub(crate) struct Gateway {
