@@ -149,7 +149,7 @@ fn keys(buckets: &Buckets) -> Vec<String> {
 
 #[test]
 fn gateways_of_one_owner_see_each_others_writes_and_of_two_at_once_one_counts() {
-    SimWorld::run(1, Link::LOCAL, async |sim| {
+    SimWorld::run(1, Link::default(), async |sim| {
         let mesh = Mesh::new(sim, NODES);
         let (one, two) = (Arc::new(Index::default()), Arc::new(Index::default()));
         let (one, two) =
@@ -183,7 +183,7 @@ fn gateways_of_one_owner_see_each_others_writes_and_of_two_at_once_one_counts() 
 
 #[test]
 fn what_a_lost_gateway_had_acknowledged_another_finds_though_two_nodes_are_dead() {
-    SimWorld::run(2, Link::LOCAL, async |sim| {
+    SimWorld::run(2, Link::default(), async |sim| {
         let mesh = Mesh::new(sim, NODES);
         let first = gateway(&mesh, &Arc::default()).await.expect("opens");
         first.create_bucket(name()).await.expect("made");
@@ -211,7 +211,7 @@ fn what_a_lost_gateway_had_acknowledged_another_finds_though_two_nodes_are_dead(
 
 #[test]
 fn what_was_acknowledged_survives_a_crash_that_takes_what_the_index_had_not_synced() {
-    SimWorld::run(3, Link::LOCAL, async |sim| {
+    SimWorld::run(3, Link::default(), async |sim| {
         let mesh = Mesh::new(sim, NODES);
         let mut index = Arc::new(Index::default());
         let mut expected = Vec::new();
@@ -237,7 +237,7 @@ fn what_was_acknowledged_survives_a_crash_that_takes_what_the_index_had_not_sync
 
 #[test]
 fn what_is_overwritten_and_deleted_takes_no_room_for_long() {
-    SimWorld::run(4, Link::LOCAL, async |sim| {
+    SimWorld::run(4, Link::default(), async |sim| {
         let mesh = Mesh::new(sim, NODES);
         let buckets = gateway(&mesh, &Arc::default()).await.expect("opens");
         buckets.create_bucket(name()).await.expect("made");
