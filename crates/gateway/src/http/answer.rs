@@ -81,7 +81,6 @@ impl Problem {
         self
     }
 
-
     pub(super) fn message(&self) -> &str {
         &self.message
     }

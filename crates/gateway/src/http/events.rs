@@ -82,7 +82,7 @@ impl Listener {
 
     async fn look_at_mesh(&mut self) {
         let overview = self.face.overview().await;
-        let repairs = self.face.repairs().await.as_ref().clone();
+        let repairs = self.face.repairs().await;
         let found = MeshEvent { health: health_view(&overview), peers: peer_views(&overview), repairs };
         if self.mesh.as_ref().is_none_or(|known| known.differs(&found)) {
             self.pending.push_back(event("mesh", &found));

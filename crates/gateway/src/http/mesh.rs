@@ -27,16 +27,19 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(5);
 const FRESH: Duration = Duration::from_secs(1);
 /// The same for each node that is asked, so that the nodes of a large mesh are not asked all the time.
 const FRESH_PER_NODE: Duration = Duration::from_millis(10);
-/// How old what is told of repairs may be: metrics are long.
-const REPAIRS_FRESH: Duration = Duration::from_secs(5);
+/// How old the metrics of nodes may be: they are long.
+const METRICS_FRESH: Duration = Duration::from_secs(5);
 /// Nodes that are asked for their metrics at the most.
 const METRICS_NODES_MAX: usize = 256;
+
+/// The metrics of each node that tells them.
+pub(super) type NodeMetrics = Arc<Vec<(NodeId, String)>>;
 
 /// What was told last, so that however many ask, nodes are asked once.
 #[derive(Default)]
 pub(super) struct MeshWatch {
     overview: Mutex<Option<(Duration, Arc<Overview>)>>,
-    repairs: Mutex<Option<(Duration, Arc<Vec<RepairsView>>)>>,
+    metrics: Mutex<Option<(Duration, NodeMetrics)>>,
 }
 
 impl Face {
@@ -55,24 +58,31 @@ impl Face {
         fresh
     }
 
-    /// What nodes repair, as it was a few moments ago.
-    pub(super) async fn repairs(&self) -> Arc<Vec<RepairsView>> {
-        let mut kept = self.0.mesh.repairs.lock().await;
+    /// The metrics of nodes as they were a few moments ago.
+    pub(super) async fn node_metrics(&self) -> NodeMetrics {
+        let mut kept = self.0.mesh.metrics.lock().await;
         let now = self.world().clock.elapsed();
         if let Some((at, known)) = &*kept
-            && now.saturating_sub(*at) < REPAIRS_FRESH
+            && now.saturating_sub(*at) < METRICS_FRESH
         {
             return Arc::clone(known);
         }
         let topology = self.world().peers.topology();
         let nodes = topology.records().map(|record| record.node).take(METRICS_NODES_MAX).collect();
         let told = survey::metrics(self.world(), nodes, STATUS_DEADLINE).await;
-        let views = told.into_iter().filter_map(|(node, text)| {
-            Some(RepairsView::read(node, str::from_utf8(&text.ok()?).ok()?))
+        let texts = told.into_iter().filter_map(|(node, text)| {
+            let text = str::from_utf8(&text.ok()?).ok()?.to_owned();
+            Some((node, text))
         });
-        let fresh = Arc::new(views.collect());
+        let fresh = Arc::new(texts.collect());
         *kept = Some((self.world().clock.elapsed(), Arc::clone(&fresh)));
         fresh
+    }
+
+    /// What nodes repair, as it was a few moments ago.
+    pub(super) async fn repairs(&self) -> Vec<RepairsView> {
+        let told = self.node_metrics().await;
+        told.iter().map(|(node, text)| RepairsView::read(*node, text)).collect()
     }
 }
 
@@ -359,7 +369,7 @@ pub(super) async fn alerts(State(face): State<Face>) -> Json<Vec<AlertView>> {
 }
 
 pub(super) async fn repairs_of_all(State(face): State<Face>) -> Json<Vec<RepairsView>> {
-    Json(face.repairs().await.as_ref().clone())
+    Json(face.repairs().await)
 }
 
 /// What moves between this gateway and the mesh, by all its faces.

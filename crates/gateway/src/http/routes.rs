@@ -190,6 +190,8 @@ fn of_gateway() -> Vec<Route> {
     vec![
         Route::new(Method::GET, "/metrics", OPEN, "Gives the gateway's metrics to Prometheus", metrics::text)
             .gives(200, text, "all of them"),
+        Route::new(Method::GET, "/metrics/nodes", OPEN, "Gives the metrics of all nodes", metrics::of_nodes)
+            .gives(200, text, "those of each node that tells, with a label node"),
         Route::new(Method::GET, "/healthz", OPEN, "Says that the gateway lives", probes::alive)
             .gives(200, text, "it lives"),
         Route::new(Method::GET, "/readyz", OPEN, "Says whether requests can be met", probes::ready)

@@ -9,6 +9,8 @@ const SAMPLES_MAX: usize = 20_000;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sample<'a> {
     pub(super) metric: &'a str,
+    /// The name of its family: without the suffix of a counter.
+    pub(super) family: &'a str,
     pub(super) kind: &'a str,
     pub(super) labels: BTreeMap<&'a str, String>,
     pub(super) value: f64,
@@ -24,9 +26,12 @@ pub(super) fn samples(text: &str) -> Vec<Sample<'_>> {
             && samples.len() < SAMPLES_MAX
             && let Some(mut sample) = sample(line)
         {
-            // A counter's samples have a suffix that its type is told without.
-            let family = kinds.get(sample.metric).or_else(|| kinds.get(sample.metric.strip_suffix("_total")?));
-            sample.kind = family.copied().unwrap_or("unknown");
+            // The samples of a counter have a suffix that its type is told without.
+            let bare = sample.metric.strip_suffix("_total");
+            let known = [Some(sample.metric), bare].into_iter().flatten().find(|name| kinds.contains_key(name));
+            if let Some(family) = known {
+                (sample.family, sample.kind) = (family, kinds[family]);
+            }
             samples.push(sample);
         }
     }
@@ -48,7 +53,7 @@ fn sample(line: &str) -> Option<Sample<'_>> {
         rest = &rest[1..];
     }
     let value = rest.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(Sample { metric, kind: "unknown", labels, value })
+    Some(Sample { metric, family: metric, kind: "unknown", labels, value })
 }
 
 /// A label's value up to its closing quote, and what is behind that.
@@ -67,6 +72,11 @@ fn quoted(text: &str) -> Option<(String, &str)> {
         escaped = false;
     }
     None
+}
+
+/// A label's value as it stands between quotes.
+pub(super) fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
