@@ -63,8 +63,7 @@ impl Trouble {
     /// What is to be done, in words.
     #[must_use]
     pub fn advice(&self) -> &'static str {
-        self.cause
-            .map_or("start more nodes with datamesh service", |cause| alert::advice(self.level, &cause))
+        self.cause.map_or("start more nodes with datamesh service", |cause| alert::advice(self.level, &cause))
     }
 }
 

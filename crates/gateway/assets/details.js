@@ -31,7 +31,7 @@ export async function drawNode(parent, id) {
         ["Placement groups led", peer.groups_led === null ? null : number(peer.groups_led)], ["Software", peer.software],
         ["Up for", peer.uptime_s === null ? null : duration(peer.uptime_s)], ["Answers in", peer.latency_s === null ? null : duration(peer.latency_s)]])),
       card("With this gateway", facts([["Sent to it", bytes(peer.sent)], ["Got from it", bytes(peer.received)]]),
-        peer.addresses.length ? el("ul.plain", {}, peer.addresses.map((address) => el("li.id", {}, address))) : none("It has no address: it is in this process.")),
+        el("h3.behind", {}, "Addresses"), peer.addresses.length ? el("ul.plain", {}, peer.addresses.map((address) => el("li.id", {}, address))) : none("It has no address: it is in this process.")),
     ),
     card("Alerts about it", peer.alerts.length
       ? el("ul.rows", {}, peer.alerts.map((alert) => el(`li.alert.${alert.level === "WARNING" ? "warn" : "bad"}`, {}, el("span.badge", {}, alert.level), el("div.grow", {}, el("p", {}, alert.message), el("p.dim", {}, alert.advice)))))
@@ -61,7 +61,7 @@ export async function drawObject(parent, id) {
     el("p.back", {}, el("a", { href: "#/files" }, "← Files")),
     el("div.title", {}, el("h1", {}, info.name || "Object"), el(`span.badge.${LEVELS[info.alert] ?? "good"}`, {}, info.alert ?? "● whole")),
     el("p.id.whole", {}, info.object),
-    el("p.words", {}, `It ${/^survives/.test(info.survives) ? info.survives : `survives: ${info.survives}`}.`, info.advice ? ` ${info.advice}.` : ""),
+    el("p.words", {}, `It ${/^survives/.test(info.survives) ? info.survives : `survives: ${info.survives}`}.`, info.advice ? ` To do: ${info.advice}.` : ""),
     el("div.columns", {},
       card("What it is", facts([["Size", info.size === null ? null : bytes(info.size)], ["Type", info.media_type], ["Put", instant(info.created)], ["Mode", info.mode], ["Scheme", info.scheme],
         ...Object.entries(info.metadata)])),

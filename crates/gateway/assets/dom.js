@@ -47,9 +47,16 @@ export function duration(seconds) {
   return `${Math.floor(seconds / 86400)} d ${Math.round((seconds % 86400) / 3600)} h`;
 }
 
-export const percent = (share) => `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+/** A share; one that is neither nothing nor all is never shown as if it were. */
+export function percent(share) {
+  const hundredths = share * 100;
+  if (share > 0 && hundredths < 0.1) return "< 0.1 %";
+  if (share < 1 && hundredths > 99.9) return "> 99.9 %";
+  return `${hundredths.toFixed((share > 0 && share < 0.1) || (share > 0.99 && share < 1) ? 1 : 0)} %`;
+}
 export const number = (count) => count.toLocaleString("en");
-export const brief = (id) => (id.length > 16 ? `${id.slice(0, 6)}…${id.slice(-6)}` : id);
+/** An id short enough for a box. Those of nodes all begin alike. */
+export const brief = (id) => (id.startsWith("12D3KooW") ? `…${id.slice(-8)}` : id.length > 18 ? `${id.slice(0, 8)}…${id.slice(-8)}` : id);
 
 /** An instant as the reader's own clock has it. */
 export function instant(text) {

@@ -36,7 +36,7 @@ function tile(peer, small) {
     "span.tile-text",
     {},
     el("span.tile-name", {}, brief(peer.peer_id)),
-    el("span.tile-more", {}, peer.role === "storage" ? "" : `${peer.role} · `, peer.used === null ? state.word : `${bytes(peer.used)} of ${bytes(peer.capacity)}`),
+    el("span.tile-more", {}, [peer.role !== "storage" && peer.role, state.word !== "active" && state.word, peer.used !== null && `${bytes(peer.used)} of ${bytes(peer.capacity)}`].filter(Boolean).join(" · ")),
   );
   return el(
     `a.tile.${state.kind}${small ? ".small" : ""}`,

@@ -222,12 +222,13 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let text = chain(&error);
         match error {
-            StoreError::Put(PutError::Source(source)) if source.kind() == std::io::ErrorKind::FileTooLarge => {
+            StoreError::Put(PutError::Source(source))
+                if source.kind() == std::io::ErrorKind::FileTooLarge =>
+            {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", text)
             }
-            StoreError::Put(PutError::Source(_)) => {
-                Self::new(StatusCode::BAD_REQUEST, "interrupted", text).hint("the body ended before it should")
-            }
+            StoreError::Put(PutError::Source(_)) => Self::new(StatusCode::BAD_REQUEST, "interrupted", text)
+                .hint("the body ended before it should"),
             StoreError::Put(PutError::NotEnoughNodes { failures, .. }) => {
                 if failures.values().any(Failure::is_for_space) {
                     Self::new(StatusCode::INSUFFICIENT_STORAGE, "no-space", text)

@@ -59,7 +59,9 @@ pub(super) async fn docs(headers: HeaderMap) -> Response {
 
 pub(super) async fn one(InPath(name): InPath<String>, headers: HeaderMap) -> Result<Response, Problem> {
     let found = ASSETS.iter().find(|asset| asset.name == name);
-    found.map(|asset| give(asset, &headers)).ok_or_else(|| Problem::not_found(format!("there is no asset {name}")))
+    found
+        .map(|asset| give(asset, &headers))
+        .ok_or_else(|| Problem::not_found(format!("there is no asset {name}")))
 }
 
 fn give(asset: &Asset, headers: &HeaderMap) -> Response {

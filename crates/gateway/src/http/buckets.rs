@@ -226,7 +226,11 @@ pub(super) async fn get(
     let (buckets, size) = (face.buckets().clone(), range.end - range.start);
     *response.body_mut() = respond(tracked, |mut sink| async move {
         let written = buckets.copy(&extents, range, &mut sink).await?;
-        if written == size { Ok(()) } else { Err(Problem::usage("the content is shorter than it was said".to_owned())) }
+        if written == size {
+            Ok(())
+        } else {
+            Err(Problem::usage("the content is shorter than it was said".to_owned()))
+        }
     })
     .await?;
     Ok(response)

@@ -87,7 +87,8 @@ impl Subject<'_> {
     }
 
     fn describe(&self, headers: &mut HeaderMap) {
-        let cached = if self.immutable { "private, max-age=31536000, immutable" } else { "private, no-cache" };
+        let cached =
+            if self.immutable { "private, max-age=31536000, immutable" } else { "private, no-cache" };
         for (name, text) in [
             (ETAG, format!("\"{}\"", self.etag)),
             (ACCEPT_RANGES, "bytes".to_owned()),
@@ -159,7 +160,8 @@ pub(super) fn type_header(media_type: Option<&str>) -> BTreeMap<String, String> 
 /// # Errors
 /// For conditions that can't be held to.
 pub(super) fn condition(headers: &HeaderMap) -> Result<PutCondition, Problem> {
-    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("").trim().to_owned());
+    let text =
+        |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("").trim().to_owned());
     match (text(IF_MATCH), text(IF_NONE_MATCH)) {
         (None, None) => Ok(PutCondition::None),
         (None, Some(tag)) if tag == "*" => Ok(PutCondition::Absent),

@@ -85,7 +85,9 @@ impl Format {
             None if accepted.iter().any(|item| item.contains("vnd.") && !item.contains("*/*")) => {
                 unacceptable(&accepted.join(", "))
             }
-            None => Err(Problem::usage(format!("say what is wanted: ?format=raw or ?format=car, or Accept: {RAW} or {CAR}"))),
+            None => Err(Problem::usage(format!(
+                "say what is wanted: ?format=raw or ?format=car, or Accept: {RAW} or {CAR}"
+            ))),
         }
     }
 }
@@ -111,7 +113,9 @@ pub(super) async fn get(
         None | Some("all") => Scope::All,
         // What is no UnixFS is one block.
         Some("block" | "entity") => Scope::Block,
-        Some(other) => return Err(Problem::usage(format!("dag-scope is block, entity or all, and not {other}"))),
+        Some(other) => {
+            return Err(Problem::usage(format!("dag-scope is block, entity or all, and not {other}")));
+        }
     };
     if query.version.as_deref().is_some_and(|version| version != "1") {
         return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "usage", "CARs are of version 1".to_owned()));
@@ -156,7 +160,8 @@ impl Kind {
         if let Ok(leaf) = Leaf::parse(bytes) {
             let LeafChunks(chunks) = decode(&leaf.sealed).ok()?;
             let open = chunks.len() == leaf.stripes.len();
-            return (open && chunks.iter().all(|chunk| chunk.check(Mode::Public).is_ok())).then_some(Self::Below);
+            return (open && chunks.iter().all(|chunk| chunk.check(Mode::Public).is_ok()))
+                .then_some(Self::Below);
         }
         let branch = Branch::parse(bytes).ok()?;
         let BranchSizes(sizes) = decode(&branch.sealed).ok()?;
@@ -243,7 +248,8 @@ fn car_of(face: Face, root: BlockId) -> Body {
             let _ = timeout(STALL, sender.send(Err(io::Error::other(error)))).await;
         }
     });
-    let bytes = stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
+    let bytes =
+        stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
     Body::from_stream(bytes)
 }
 

@@ -305,7 +305,8 @@ impl RepairsView {
         let value = |metric: &str, outcome: Option<&str>| {
             let of_this = |sample: &&crate::http::samples::Sample<'_>| {
                 sample.metric == metric
-                    && outcome.is_none_or(|outcome| sample.labels.get("outcome").is_some_and(|of| of == outcome))
+                    && outcome
+                        .is_none_or(|outcome| sample.labels.get("outcome").is_some_and(|of| of == outcome))
             };
             samples.iter().find(of_this).map_or(0, |sample| whole(sample.value))
         };
@@ -398,4 +399,3 @@ pub(super) fn traffic_view(face: &Face) -> TrafficView {
 pub(super) async fn traffic(State(face): State<Face>) -> Json<TrafficView> {
     Json(traffic_view(&face))
 }
-

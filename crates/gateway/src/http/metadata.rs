@@ -19,7 +19,8 @@ pub(super) fn pairs(header: &str) -> Result<BTreeMap<String, String>, Problem> {
     for pair in header.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once(' ').unwrap_or((pair, ""));
         let text = decode(value.trim()).and_then(|bytes| String::from_utf8(bytes).ok());
-        let text = text.ok_or_else(|| Problem::usage(format!("Upload-Metadata: {name} is no text in Base64")))?;
+        let text =
+            text.ok_or_else(|| Problem::usage(format!("Upload-Metadata: {name} is no text in Base64")))?;
         pairs.insert(name.to_owned(), text);
     }
     Ok(pairs)

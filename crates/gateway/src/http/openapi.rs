@@ -69,9 +69,10 @@ fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
 }
 
 fn operation(route: &Route, path: &str, problem: &Value, generator: &mut SchemaGenerator) -> Value {
-    let in_path = path.split('{').skip(1).filter_map(|part| part.split('}').next()).map(|name| {
-        json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
-    });
+    let in_path =
+        path.split('{').skip(1).filter_map(|part| part.split('}').next()).map(
+            |name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),
+        );
     let others = route.parameters.iter().map(|parameter| {
         let place = match parameter.place {
             Place::Query => "query",
@@ -80,11 +81,8 @@ fn operation(route: &Route, path: &str, problem: &Value, generator: &mut SchemaG
         json!({ "name": parameter.name, "in": place, "description": parameter.text, "schema": { "type": "string" } })
     });
     let parameters: Vec<Value> = in_path.chain(others).collect();
-    let mut responses: Map<String, Value> = route
-        .answers
-        .iter()
-        .map(|answer| (answer.status.to_string(), response(answer, generator)))
-        .collect();
+    let mut responses: Map<String, Value> =
+        route.answers.iter().map(|answer| (answer.status.to_string(), response(answer, generator))).collect();
     let described = json!({
         "description": "why it is not met",
         "content": { "application/json": { "schema": problem } },

@@ -98,7 +98,9 @@ pub(super) async fn append(
             (None, None) => 1,
         };
         if number > UPLOAD_PARTS_MAX {
-            return Err(Problem::usage(format!("the upload has been broken off too often: it has {UPLOAD_PARTS_MAX} parts")));
+            return Err(Problem::usage(format!(
+                "the upload has been broken off too often: it has {UPLOAD_PARTS_MAX} parts"
+            )));
         }
         let prefix = match &short {
             Some((_, part)) => read(buckets, part).await?,

@@ -155,14 +155,23 @@ fn of_transfers() -> Vec<Route> {
     let one = "/api/v1/transfers/{id}";
     let events = "/api/v1/transfers/{id}/events";
     vec![
-        Route::new(Method::GET, "/api/v1/transfers", OWN, "Lists transfers, those under way first", transfers::list)
-            .answers::<Vec<TransferView>>(200, "those of this face"),
+        Route::new(
+            Method::GET,
+            "/api/v1/transfers",
+            OWN,
+            "Lists transfers, those under way first",
+            transfers::list,
+        )
+        .answers::<Vec<TransferView>>(200, "those of this face"),
         Route::new(Method::GET, one, OWN, "Says how a transfer stands", transfers::one)
             .answers::<TransferView>(200, "how it stands"),
         Route::new(Method::GET, events, OWN, "Tells how a transfer goes, up to its end", events::of_transfer)
             .gives(200, EVENTS, "events `transfer` with a TransferView"),
-        Route::new(Method::GET, "/api/v1/events", OWN, "Tells what changes", events::all)
-            .gives(200, EVENTS, "events `transfers` with a TransfersEvent, and `mesh` with a MeshEvent"),
+        Route::new(Method::GET, "/api/v1/events", OWN, "Tells what changes", events::all).gives(
+            200,
+            EVENTS,
+            "events `transfers` with a TransfersEvent, and `mesh` with a MeshEvent",
+        ),
     ]
 }
 
@@ -172,14 +181,26 @@ fn of_mesh() -> Vec<Route> {
             .answers::<Vec<PeerView>>(200, "all that are known"),
         Route::new(Method::GET, "/api/v1/peers/{id}", OWN, "Says how a node is", mesh::peer)
             .answers::<PeerDetailView>(200, "how it is"),
-        Route::new(Method::GET, "/api/v1/health", OWN, "Says how the mesh and what it holds stand", mesh::health)
-            .answers::<HealthView>(200, "as datamesh health says it"),
+        Route::new(
+            Method::GET,
+            "/api/v1/health",
+            OWN,
+            "Says how the mesh and what it holds stand",
+            mesh::health,
+        )
+        .answers::<HealthView>(200, "as datamesh health says it"),
         Route::new(Method::GET, "/api/v1/alerts", OWN, "Says what somebody should look at", mesh::alerts)
             .answers::<Vec<AlertView>>(200, "the worst first"),
         Route::new(Method::GET, "/api/v1/repairs", OWN, "Says what nodes repair", mesh::repairs_of_all)
             .answers::<Vec<RepairsView>>(200, "of each node that tells"),
-        Route::new(Method::GET, "/api/v1/traffic", OWN, "Says what moves between gateway and mesh", mesh::traffic)
-            .answers::<TrafficView>(200, "by all faces of the gateway"),
+        Route::new(
+            Method::GET,
+            "/api/v1/traffic",
+            OWN,
+            "Says what moves between gateway and mesh",
+            mesh::traffic,
+        )
+        .answers::<TrafficView>(200, "by all faces of the gateway"),
         Route::new(Method::GET, "/api/v1/metrics.json", OWN, "Gives the gateway's metrics", metrics::json)
             .answers::<Vec<SampleView>>(200, "number by number"),
     ]
@@ -197,8 +218,11 @@ fn of_gateway() -> Vec<Route> {
         Route::new(Method::GET, "/readyz", OPEN, "Says whether requests can be met", probes::ready)
             .answers::<ReadyView>(200, "they can")
             .answers::<ReadyView>(503, "they can't yet"),
-        Route::new(Method::GET, "/api/v1/openapi.json", OPEN, "Gives this description", openapi::get)
-            .gives(200, "application/json", "OpenAPI 3.1"),
+        Route::new(Method::GET, "/api/v1/openapi.json", OPEN, "Gives this description", openapi::get).gives(
+            200,
+            "application/json",
+            "OpenAPI 3.1",
+        ),
         Route::new(Method::GET, "/api/v1/docs", OPEN, "Shows this description", assets::docs)
             .gives(200, html, "a page"),
         Route::new(Method::GET, "/dashboard", OPEN, "Shows the mesh, to who has a token", assets::dashboard)
@@ -216,7 +240,10 @@ fn of_ipfs() -> Vec<Route> {
             .query("dag-scope", "block, entity or all; of a CAR.")
             .query("car-version", "1.")
             .query("filename", "Under what name a browser saves it.")
-            .header("Accept", "application/vnd.ipld.raw or application/vnd.ipld.car, where no format is named.")
+            .header(
+                "Accept",
+                "application/vnd.ipld.raw or application/vnd.ipld.car, where no format is named.",
+            )
     };
     vec![
         block(Method::GET, "Gives manifest blocks of public objects, to be checked against their ids")

@@ -28,7 +28,8 @@ pub(super) fn samples(text: &str) -> Vec<Sample<'_>> {
         {
             // The samples of a counter have a suffix that its type is told without.
             let bare = sample.metric.strip_suffix("_total");
-            let known = [Some(sample.metric), bare].into_iter().flatten().find(|name| kinds.contains_key(name));
+            let known =
+                [Some(sample.metric), bare].into_iter().flatten().find(|name| kinds.contains_key(name));
             if let Some(family) = known {
                 (sample.family, sample.kind) = (family, kinds[family]);
             }

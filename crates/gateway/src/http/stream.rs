@@ -173,7 +173,8 @@ where
         None => return Ok(Body::empty()),
         Some(first) => first?,
     };
-    let rest = stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
+    let rest =
+        stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
     let rest = rest.map(|item| item.map_err(|problem| io::Error::other(problem.message().to_owned())));
     Ok(Body::from_stream(stream::iter([Ok(first)]).chain(rest)))
 }

@@ -60,16 +60,7 @@ impl Route {
     {
         let filter = MethodFilter::try_from(method.clone()).expect("a method of the table is a usual one");
         let handler = on(filter, handler);
-        Self {
-            method,
-            path,
-            need,
-            summary,
-            parameters: Vec::new(),
-            body: None,
-            answers: Vec::new(),
-            handler,
-        }
+        Self { method, path, need, summary, parameters: Vec::new(), body: None, answers: Vec::new(), handler }
     }
 
     pub(super) fn query(mut self, name: &'static str, text: &'static str) -> Self {

@@ -28,7 +28,13 @@ impl Civil {
         let shifted_month = (5 * of_year + 2) / 153;
         let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
         let year = year_of_era + era * 400 + u64::from(month <= 2);
-        Self { year, month, day: of_year - (153 * shifted_month + 2) / 5 + 1, weekday: (days + 4) % 7, second }
+        Self {
+            year,
+            month,
+            day: of_year - (153 * shifted_month + 2) / 5 + 1,
+            weekday: (days + 4) % 7,
+            second,
+        }
     }
 
     fn clock(&self) -> String {

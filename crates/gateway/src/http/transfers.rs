@@ -101,14 +101,8 @@ impl Transfers {
         let mut state = self.state();
         let id = state.next;
         state.next += 1;
-        let running = Running {
-            id,
-            way,
-            name: name.to_owned(),
-            paced,
-            end: Mutex::default(),
-            transfers: self.clone(),
-        };
+        let running =
+            Running { id, way, name: name.to_owned(), paced, end: Mutex::default(), transfers: self.clone() };
         let running = Arc::new(running);
         state.running.insert(id, Arc::clone(&running));
         Tracked(Arc::new(Holder(running)))
@@ -209,9 +203,13 @@ pub(super) async fn list(State(face): State<Face>) -> Json<Vec<TransferView>> {
     Json(face.0.transfers.views())
 }
 
-pub(super) async fn one(State(face): State<Face>, InPath(id): InPath<u64>) -> Result<Json<TransferView>, Problem> {
+pub(super) async fn one(
+    State(face): State<Face>,
+    InPath(id): InPath<u64>,
+) -> Result<Json<TransferView>, Problem> {
     let view = face.0.transfers.view(id);
-    view.map(Json).ok_or_else(|| Problem::not_found(format!("there is no transfer {id}, or it ended long ago")))
+    view.map(Json)
+        .ok_or_else(|| Problem::not_found(format!("there is no transfer {id}, or it ended long ago")))
 }
 
 impl TransferView {

@@ -117,7 +117,9 @@ impl Wish {
         };
         let named = |names: &[&str]| names.iter().find_map(|name| metadata.get(*name).cloned());
         let size = number(headers, UPLOAD_LENGTH)?.or(query.size);
-        let size = size.ok_or_else(|| Problem::usage("Upload-Length is needed: how many bytes it will have".to_owned()))?;
+        let size = size.ok_or_else(|| {
+            Problem::usage("Upload-Length is needed: how many bytes it will have".to_owned())
+        })?;
         if size > UPLOAD_SIZE_MAX {
             let message = format!("an upload has {UPLOAD_SIZE_MAX} bytes at most");
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message));
@@ -245,7 +247,13 @@ fn view(face: &Face, address: &UploadAddress) -> Result<UploadView, Problem> {
     match buckets.upload(&address.bucket, &address.key, address.id) {
         Ok(upload) => Ok(shown(held(buckets, address)?.offset, upload.content.size, None)),
         Err(ChangeError::Refused(Refused::NoUpload(id))) => {
-            let gone = || Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is no upload {id}, or it was replaced"));
+            let gone = || {
+                Problem::new(
+                    StatusCode::NOT_FOUND,
+                    "not-found",
+                    format!("there is no upload {id}, or it was replaced"),
+                )
+            };
             let found = buckets.current(&address.bucket, &address.key).map_err(|_| gone())?;
             let content = found.version.content.ok_or_else(gone)?;
             match &content.extents {
@@ -350,10 +358,8 @@ async fn go_on(
     let before = view(face, address)?;
     if before.offset != offset {
         let message = format!("the upload is at byte {}, and not at {offset}", before.offset);
-        return Err(Problem::new(StatusCode::CONFLICT, "conflict", message).header(
-            UPLOAD_OFFSET.parse().expect("a header's name"),
-            value(&before.offset.to_string()),
-        ));
+        return Err(Problem::new(StatusCode::CONFLICT, "conflict", message)
+            .header(UPLOAD_OFFSET.parse().expect("a header's name"), value(&before.offset.to_string())));
     }
     if before.completed {
         return Ok(before);

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// What is asked.
-pub struct Ask {
+pub(crate) struct Ask {
     method: &'static str,
     path: String,
     headers: Vec<(String, String)>,
@@ -17,35 +17,36 @@ pub struct Ask {
 
 /// What was answered.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     headers: BTreeMap<String, String>,
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// Whether the body ended as it was said to.
-    pub whole: bool,
+    pub(crate) whole: bool,
 }
 
-pub fn ask(method: &'static str, path: impl Into<String>) -> Ask {
+pub(crate) fn ask(method: &'static str, path: impl Into<String>) -> Ask {
     Ask { method, path: path.into(), headers: Vec::new(), body: Vec::new() }
 }
 
 impl Ask {
-    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
-    pub fn token(self, token: &str) -> Self {
+    pub(crate) fn token(self, token: &str) -> Self {
         self.header("Authorization", format!("Bearer {token}"))
     }
 
-    pub fn body(mut self, body: &[u8]) -> Self {
+    pub(crate) fn body(mut self, body: &[u8]) -> Self {
         self.body = body.to_vec();
         self
     }
 
     fn head(&self, length: usize) -> String {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n", self.method, self.path);
+        let mut head =
+            format!("{} {} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n", self.method, self.path);
         if length > 0 || ["POST", "PUT", "PATCH"].contains(&self.method) {
             head += &format!("Content-Length: {length}\r\n");
         }
@@ -55,7 +56,7 @@ impl Ask {
         head + "\r\n"
     }
 
-    pub async fn send(self, to: SocketAddr) -> Reply {
+    pub(crate) async fn send(self, to: SocketAddr) -> Reply {
         let mut stream = TcpStream::connect(to).await.expect("a connection");
         stream.write_all(self.head(self.body.len()).as_bytes()).await.expect("a head");
         // A gateway may have answered, and closed, before it has read all.
@@ -66,7 +67,7 @@ impl Ask {
     }
 
     /// Sends so much of the body and hangs up.
-    pub async fn break_off(self, to: SocketAddr, sent: usize) {
+    pub(crate) async fn break_off(self, to: SocketAddr, sent: usize) {
         let mut stream = TcpStream::connect(to).await.expect("a connection");
         stream.write_all(self.head(self.body.len()).as_bytes()).await.expect("a head");
         stream.write_all(&self.body[..sent]).await.expect("a part of the body");
@@ -75,7 +76,7 @@ impl Ask {
     }
 
     /// Reads an answer that goes on, until it has this text.
-    pub async fn until(self, to: SocketAddr, text: &str) -> String {
+    pub(crate) async fn until(self, to: SocketAddr, text: &str) -> String {
         let mut stream = TcpStream::connect(to).await.expect("a connection");
         stream.write_all(self.head(0).as_bytes()).await.expect("a head");
         let mut bytes = Vec::new();
@@ -108,21 +109,21 @@ impl Reply {
         Self { status: status.parse().expect("a number"), headers, body, whole }
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The kind of the problem that it tells.
-    pub fn kind(&self) -> String {
+    pub(crate) fn kind(&self) -> String {
         self.json()["error"]["kind"].as_str().expect("a problem").to_owned()
     }
 }

@@ -17,11 +17,11 @@ use datamesh_store::map::DiskMap;
 use tokio::task::JoinHandle;
 
 /// Tokens of keys that may do so much everywhere.
-pub const READER: &str = "reader.secret-of-the-reader";
-pub const WRITER: &str = "writer.secret-of-the-writer";
-pub const OWNER: &str = "owner.secret-of-the-owner";
+pub(crate) const READER: &str = "reader.secret-of-the-reader";
+pub(crate) const WRITER: &str = "writer.secret-of-the-writer";
+pub(crate) const OWNER: &str = "owner.secret-of-the-owner";
 /// One that may write into the bucket `one` and do nothing else.
-pub const OF_ONE: &str = "ofone.secret-of-one";
+pub(crate) const OF_ONE: &str = "ofone.secret-of-one";
 
 /// Puts all as 4+2, sealed unless the name says `public`.
 struct FourAndTwo;
@@ -40,20 +40,20 @@ impl Schemes for FourAndTwo {
 }
 
 /// A gateway that serves.
-pub struct Running {
-    pub address: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
     client: Client,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Running {
     /// Serves the mesh in this folder, with the keys of the tests in it.
-    pub async fn start(folder: &Path) -> Self {
+    pub(crate) async fn start(folder: &Path) -> Self {
         Self::start_at(folder, "127.0.0.1:0").await
     }
 
-    pub async fn start_at(folder: &Path, listen: &str) -> Self {
-        let home = Home::at(folder);
+    pub(crate) async fn start_at(folder: &Path, listen: &str) -> Self {
+        let home = Home::at(folder.to_owned());
         let client = Client::embedded(&home, &Settings::default()).await.expect("an embedded mesh");
         let map = DiskMap::open(&folder.join("buckets.map")).expect("a map");
         let order = BucketsOrder {
@@ -81,8 +81,7 @@ impl Running {
             };
             buckets.set_access_key(id.to_owned(), key).await.expect("a key is added");
         }
-        let settings =
-            GatewaySettings { region: "here".to_owned(), domain: None, mesh: "tests".to_owned() };
+        let settings = GatewaySettings { region: "here".to_owned(), domain: None, mesh: "tests".to_owned() };
         let text = "# TYPE datamesh_up gauge\ndatamesh_up{node=\"n\",way=\"x\"} 1\n# EOF\n";
         let gateway =
             Gateway { buckets, settings: Arc::new(settings), metrics: Arc::new(|| text.to_owned()) };
@@ -96,7 +95,7 @@ impl Running {
     }
 
     /// Stops as a crash would, but for the disks, which are closed so that another may open them.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for task in self.tasks {
             task.abort();
             let _ = task.await;

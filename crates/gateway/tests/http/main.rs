@@ -26,7 +26,10 @@ async fn put(gateway: &Running, name: &str, body: &[u8]) -> String {
     assert_eq!(reply.status, 201, "{}", reply.text());
     let view = reply.json();
     assert_eq!(view["size"], body.len());
-    assert_eq!(reply.header("location"), format!("/api/v1/objects/{}", view["object"].as_str().expect("an id")));
+    assert_eq!(
+        reply.header("location"),
+        format!("/api/v1/objects/{}", view["object"].as_str().expect("an id"))
+    );
     view["object"].as_str().expect("an id").to_owned()
 }
 
@@ -211,7 +214,8 @@ async fn an_upload_that_is_broken_off_goes_on_where_it_was_even_after_a_restart(
     let key = "/api/v1/buckets/uploads/keys/gr%C3%B6%C3%9Fe.txt";
     let got = ask("GET", key).token(READER).send(gateway.address).await;
     assert_eq!((got.status, got.body == body, got.header("content-type")), (200, true, "text/plain"));
-    let part = ask("GET", key).token(READER).header("Range", "bytes=6000000-6002000").send(gateway.address).await;
+    let part =
+        ask("GET", key).token(READER).header("Range", "bytes=6000000-6002000").send(gateway.address).await;
     assert_eq!((part.status, part.body == body[6_000_000..=6_002_000]), (206, true));
     gateway.stop().await;
 }
@@ -305,13 +309,20 @@ async fn the_mesh_and_transfers_are_told_of_as_they_change() {
     let peer = ask("GET", format!("/api/v1/peers/{id}")).token(OWNER).send(at).await.json();
     assert_eq!(peer["peer_id"], id);
     let health = ask("GET", "/api/v1/health").token(OWNER).send(at).await.json();
-    assert_eq!((health["nodes_reachable"].as_u64(), health["scheme"].as_str()), (Some(6), Some("4+2")), "{health}");
+    assert_eq!(
+        (health["nodes_reachable"].as_u64(), health["scheme"].as_str()),
+        (Some(6), Some("4+2")),
+        "{health}"
+    );
     for path in ["alerts", "repairs", "transfers"] {
         let reply = ask("GET", format!("/api/v1/{path}")).token(OWNER).send(at).await;
         assert!(reply.json().is_array(), "{path}: {}", reply.text());
     }
     let metrics = ask("GET", "/api/v1/metrics.json").token(OWNER).send(at).await.json();
-    assert_eq!((metrics[0]["metric"].as_str(), metrics[0]["node"].as_str()), (Some("datamesh_up"), Some("n")));
+    assert_eq!(
+        (metrics[0]["metric"].as_str(), metrics[0]["node"].as_str()),
+        (Some("datamesh_up"), Some("n"))
+    );
     let text = ask("GET", "/metrics").send(at).await;
     assert!(text.header("content-type").starts_with("application/openmetrics-text"), "{text:?}");
     let ready = ask("GET", "/readyz").send(at).await.json();
@@ -328,7 +339,11 @@ async fn the_mesh_and_transfers_are_told_of_as_they_change() {
     assert!(heard.contains("event: mesh") && heard.contains("event: transfers"), "{heard}");
     let transfers = ask("GET", "/api/v1/transfers").token(OWNER).send(at).await.json();
     let put = &transfers[0];
-    assert_eq!((put["phase"].as_str(), put["bytes_done"].as_u64()), (Some("completed"), Some(3_000_000)), "{put}");
+    assert_eq!(
+        (put["phase"].as_str(), put["bytes_done"].as_u64()),
+        (Some("completed"), Some(3_000_000)),
+        "{put}"
+    );
     let events = format!("/api/v1/transfers/{}/events", put["transfer"]);
     let told = ask("GET", events).token(OWNER).send(at).await;
     assert!(told.text().contains("\"phase\":\"completed\"") && told.whole, "{}", told.text());
@@ -424,7 +439,10 @@ async fn every_route_is_described_and_what_is_described_answers() {
     let mut ids = BTreeSet::new();
     for (path, operations) in paths {
         for (method, operation) in operations.as_object().expect("operations") {
-            assert!(ids.insert(operation["operationId"].as_str().expect("an id").to_owned()), "{path} {method}");
+            assert!(
+                ids.insert(operation["operationId"].as_str().expect("an id").to_owned()),
+                "{path} {method}"
+            );
             assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()));
             let declared = operation["parameters"].as_array().expect("parameters").iter();
             let in_path = declared.filter(|parameter| parameter["in"] == "path").count();
@@ -465,7 +483,10 @@ async fn pages_are_whole_and_run_no_foreign_script() {
         let policy = reply.header("content-security-policy");
         assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
         let text = reply.text();
-        assert!(!text.contains("<script>") && !text.contains(" style=") && !text.contains("onclick"), "{page}");
+        assert!(
+            !text.contains("<script>") && !text.contains(" style=") && !text.contains("onclick"),
+            "{page}"
+        );
         assert!(!text.contains("https://") && !text.contains("http://"), "{page} asks others");
         for part in text.split("/assets/").skip(1) {
             let name = part.split('"').next().expect("a name");
