@@ -1,4 +1,4 @@
-//! How a mesh is all in all: what its nodes say, put together, with each trouble told once. Pure.
+//! How a mesh is all in all: what its nodes say, put together, with each trouble told once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -69,7 +69,13 @@ function began(event, data) {
 }
 
 function drawLive() {
-  if (view === "overview" && !state.denied) drawOverview(main, state);
+  if (view !== "overview" || state.denied || !token()) return;
+  drawOverview(main, state);
+  entitle();
+}
+
+function entitle() {
+  document.title = `${main.querySelector("h1")?.textContent ?? "Overview"} · DataMesh`;
 }
 
 function onState(now, error) {
@@ -112,7 +118,7 @@ async function route() {
     }
     fill(main, failed(error));
   }
-  document.title = `${main.querySelector("h1")?.textContent ?? "DataMesh"} · DataMesh`;
+  entitle();
 }
 
 async function begin() {

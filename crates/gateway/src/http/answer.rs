@@ -101,7 +101,7 @@ impl Problem {
     }
 
     /// Something on this machine is broken.
-    fn machine(message: String) -> Self {
+    pub(super) const fn machine(message: String) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
     }
 }

@@ -16,7 +16,7 @@ use crate::http::Face;
 use crate::http::answer::Problem;
 use crate::http::contents::{Opened, Subject, condition, content_of, media_type, store, value};
 use crate::http::extract::{InPath, InQuery};
-use crate::http::stream::respond;
+use crate::http::stream::{respond, to_its_end};
 use crate::http::text::instant;
 use crate::http::token::Caller;
 use crate::http::transfers::Way;
@@ -155,10 +155,15 @@ pub(super) async fn put(
     let (condition, media_type) = (condition(&headers)?, media_type(&headers)?);
     // Whoever means a bucket that isn't there need not send all of it before being told.
     face.buckets().bucket(&name)?;
-    let stored = store(&face, &headers, body, key.as_str(), media_type.as_deref()).await?;
-    let content = content_of(&stored, media_type.as_deref());
     let (bucket, text) = (name.to_string(), key.as_str().to_owned());
-    face.buckets().put(name, key, content, condition).await?;
+    let put_type = media_type.clone();
+    let stored = to_its_end(async move {
+        let stored = store(&face, &headers, body, key.as_str(), put_type.as_deref()).await?;
+        let content = content_of(&stored, put_type.as_deref());
+        face.buckets().put(name, key, content, condition).await?;
+        Ok(stored)
+    })
+    .await?;
     let object = stored.extent.object.to_string();
     let view = KeptView {
         bucket,

@@ -116,7 +116,8 @@ pub(super) struct StoredBody {
     pub(super) md5: String,
 }
 
-/// Puts the body of a request as an object of its own, which is nobody's yet.
+/// Puts the body of a request as an object of its own, which is nobody's yet. To be done to its end: what is put when this is dropped
+/// is kept for nobody.
 ///
 /// # Errors
 /// When it can't be read to its end or is not acknowledged.
@@ -130,7 +131,7 @@ pub(super) async fn store(
     let size = content_length(headers);
     let tracked = face.0.transfers.begin(Way::Put, name, size);
     let subject = ContentSubject { name, media_type, size, class: None };
-    let mut source = BodySource::new(body, OnBreak::Fail);
+    let mut source = BodySource::new(body, size, OnBreak::Fail);
     let stored = face.buckets().store(&mut source, &subject, Arc::new(tracked.clone())).await;
     let stored = stored.map_err(Problem::from);
     tracked.ended(stored.as_ref().err().map(Problem::message));

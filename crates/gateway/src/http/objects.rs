@@ -20,7 +20,7 @@ use crate::http::Face;
 use crate::http::answer::Problem;
 use crate::http::contents::{Opened, Subject, bounded, content_of, media_type, store, value};
 use crate::http::extract::{InPath, InQuery};
-use crate::http::stream::respond;
+use crate::http::stream::{respond, to_its_end};
 use crate::http::transfers::Way;
 
 /// The bucket that has what was put without a bucket, under the ids of the objects: so that they are kept, listed and deleted as all
@@ -55,11 +55,16 @@ pub(super) async fn put(
     let (name, media_type) = (bounded("name", &query.name)?, media_type(&headers)?);
     let bucket = objects_bucket()?;
     ensure_bucket(&face, &bucket).await?;
-    let stored = store(&face, &headers, body, &name, media_type.as_deref()).await?;
+    let (put_name, put_type, into) = (name.clone(), media_type.clone(), bucket.clone());
+    let stored = to_its_end(async move {
+        let stored = store(&face, &headers, body, &put_name, put_type.as_deref()).await?;
+        let key: Key = stored.extent.object.to_string().parse()?;
+        let content = content_of(&stored, put_type.as_deref());
+        face.buckets().put(into, key, content, PutCondition::None).await?;
+        Ok(stored)
+    })
+    .await?;
     let object = stored.extent.object.to_string();
-    let key: Key = object.parse()?;
-    let content = content_of(&stored, media_type.as_deref());
-    face.buckets().put(bucket.clone(), key, content, PutCondition::None).await?;
     let view = PutView {
         name,
         size: stored.extent.size,

@@ -40,12 +40,17 @@ pub(super) struct BodySource {
     /// What was read before the body.
     prefix: Bytes,
     md5: Md5,
+    /// Bytes that the body is still to give, where it has said how many it has.
+    announced: Option<u64>,
     /// Whether the body has given all that it will.
     ended: bool,
+    /// Why that is not all that it has.
+    broken: Option<String>,
 }
 
 impl BodySource {
-    pub(super) fn new(body: Body, on_break: OnBreak) -> Self {
+    /// A source of a body that says it has so many bytes, if it says so.
+    pub(super) fn new(body: Body, announced: Option<u64>, on_break: OnBreak) -> Self {
         Self {
             stream: body.into_data_stream(),
             rest: Bytes::new(),
@@ -53,7 +58,9 @@ impl BodySource {
             left: u64::MAX,
             prefix: Bytes::new(),
             md5: Md5::new(),
+            announced,
             ended: false,
+            broken: None,
         }
     }
 
@@ -69,6 +76,11 @@ impl BodySource {
         self.ended
     }
 
+    /// Why the body ended before it should, if it did.
+    pub(super) fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
     /// The MD5 of what was read since it began, in hexadecimal.
     pub(super) fn md5(&self) -> String {
         hex(&self.md5.clone().finalize())
@@ -78,17 +90,30 @@ impl BodySource {
     async fn fill(&mut self) -> io::Result<()> {
         while self.rest.is_empty() && !self.ended {
             match timeout(STALL, self.stream.next()).await {
-                Ok(Some(Ok(bytes))) => self.rest = bytes,
+                Ok(Some(Ok(bytes))) => {
+                    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                    self.announced = self.announced.map(|left| left.saturating_sub(size));
+                    self.rest = bytes;
+                }
+                Ok(None) if self.announced.is_some_and(|left| left > 0) => {
+                    self.break_off(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the body is shorter than was said",
+                    ))?;
+                }
                 Ok(None) => self.ended = true,
-                Ok(Some(Err(error))) => self.broken(io::Error::other(error))?,
-                Err(_) => self.broken(io::Error::new(io::ErrorKind::TimedOut, "the client sends nothing"))?,
+                Ok(Some(Err(error))) => self.break_off(io::Error::other(error))?,
+                Err(_) => {
+                    self.break_off(io::Error::new(io::ErrorKind::TimedOut, "the client sends nothing"))?;
+                }
             }
         }
         Ok(())
     }
 
-    fn broken(&mut self, error: io::Error) -> io::Result<()> {
+    fn break_off(&mut self, error: io::Error) -> io::Result<()> {
         self.ended = true;
+        self.broken = Some(error.to_string());
         if self.on_break == OnBreak::End { Ok(()) } else { Err(error) }
     }
 }
@@ -116,6 +141,17 @@ impl Source for BodySource {
         }
         .boxed()
     }
+}
+
+/// Does something to its end, though whoever has asked for it may be gone before: what was put is named then, or given back.
+///
+/// # Errors
+/// What it fails with.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = tokio::spawn(work).await;
+    done.map_err(|error| Problem::machine(format!("it was broken off here: {error}")))?
 }
 
 /// How many bytes a body says it has.

@@ -93,7 +93,7 @@ pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let pairs = text.as_bytes().chunks(2);
     let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
     let plain = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if text.len() % 2 == 0 && plain { pairs.map(byte).collect() } else { None }
+    if text.len().is_multiple_of(2) && plain { pairs.map(byte).collect() } else { None }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::http::extract::{InPath, InQuery};
 use crate::http::metadata::pairs;
 use crate::http::objects::ensure_bucket;
 use crate::http::parts::{Held, UPLOAD_SIZE_MAX, UploadAddress, append, complete, held};
-use crate::http::stream::{BodySource, OnBreak, content_length};
+use crate::http::stream::{BodySource, OnBreak, content_length, to_its_end};
 use crate::http::token::Caller;
 use crate::http::transfers::Way;
 
@@ -215,7 +215,8 @@ async fn begin(
     let address = UploadAddress { bucket, key, id };
     if wish.size == 0 {
         // No request follows for what has no bytes.
-        finish_empty(face, &address).await?;
+        let (face, address) = (face.clone(), address.clone());
+        to_its_end(async move { finish_empty(&face, &address).await }).await?;
     }
     let view = view(face, &address)?;
     let location = value(&format!("/api/v1/uploads/{}", view.upload));
@@ -225,7 +226,7 @@ async fn begin(
 }
 
 async fn finish_empty(face: &Face, address: &UploadAddress) -> Result<(), Problem> {
-    let mut source = BodySource::new(Body::empty(), OnBreak::End);
+    let mut source = BodySource::new(Body::empty(), None, OnBreak::End);
     source.begin(axum::body::Bytes::new(), 0);
     crate::http::parts::put_empty(face.buckets(), address, &mut source).await?;
     complete(face.buckets(), address, held(face.buckets(), address)?.parts).await
@@ -336,15 +337,12 @@ async fn write(
     caller.may(&address.bucket, Access::Write)?;
     let length = content_length(headers);
     let lock = face.0.locks.lock(&name).await?;
-    // In a task of its own: what has come is kept, though the client is gone before it is put.
-    let work = tokio::spawn(async move {
+    let view = to_its_end(async move {
         let done = go_on(&face, &address, (offset, length), body).await;
         drop(lock);
         done
-    });
-    let view = work.await.map_err(|error| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", format!("the upload broke off: {error}"))
-    })??;
+    })
+    .await?;
     let told = [(UPLOAD_OFFSET, view.offset.to_string())];
     Ok((StatusCode::NO_CONTENT, told, object_header(&view)).into_response())
 }
@@ -371,9 +369,9 @@ async fn go_on(
     let buckets = face.buckets();
     let tracked = face.0.transfers.begin(Way::Put, address.key.as_str(), Some(before.size));
     tracked.resume(offset);
-    let mut source = BodySource::new(body, OnBreak::End);
+    let mut source = BodySource::new(body, length, OnBreak::End);
     let appended = append(buckets, address, before.size, &mut source, &tracked).await;
-    tracked.ended(appended.as_ref().err().map(Problem::message));
+    tracked.ended(appended.as_ref().err().map(Problem::message).or(source.broken()));
     if appended? == before.size {
         let Held { parts, .. } = held(buckets, address)?;
         complete(buckets, address, parts).await?;

@@ -325,6 +325,9 @@ async fn the_mesh_and_transfers_are_told_of_as_they_change() {
     );
     let text = ask("GET", "/metrics").send(at).await;
     assert!(text.header("content-type").starts_with("application/openmetrics-text"), "{text:?}");
+    let of_nodes = ask("GET", "/metrics/nodes").send(at).await;
+    let capacities = of_nodes.text().matches("\ndatamesh_store_capacity_bytes{node=\"12D3KooW").count();
+    assert_eq!((of_nodes.status, capacities), (200, 6), "{}", of_nodes.text());
     let ready = ask("GET", "/readyz").send(at).await.json();
     assert_eq!((ready["ready"].as_bool(), ready["mesh"].as_str()), (Some(true), Some("tests")));
 
@@ -519,7 +522,16 @@ async fn a_client_that_leaves_early_stops_its_download_and_half_a_body_is_no_obj
     assert_eq!(phase, "\"broken\"\"completed\"");
     let half = ask("POST", "/api/v1/objects?name=half").token(WRITER).body(&bytes(3_000_000, "half"));
     half.break_off(at, 2_000_000).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut told = String::new();
+    for _ in 0..100 {
+        let transfers = ask("GET", "/api/v1/transfers").token(OWNER).send(at).await.json();
+        told = transfers[0].to_string();
+        if told.contains("\"half\"") && told.contains("\"broken\"") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(told.contains("source can't be read"), "the put itself has noticed, and released: {told}");
     let keys = ask("GET", "/api/v1/buckets/objects/keys").token(READER).send(at).await.json();
     assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1), "{keys}");
     gateway.stop().await;
