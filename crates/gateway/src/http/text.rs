@@ -22,12 +22,12 @@ impl Civil {
         let ms = instant.as_ms().min(LAST_MS);
         let (days, second) = (ms / DAY_MS, ms % DAY_MS / 1000);
         let shifted = days + 719_468;
-        let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-        let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let (cycle, of_cycle) = (shifted / 146_097, shifted % 146_097);
+        let year_of_cycle = (of_cycle - of_cycle / 1460 + of_cycle / 36_524 - of_cycle / 146_096) / 365;
+        let of_year = of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
         let shifted_month = (5 * of_year + 2) / 153;
         let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        let year = year_of_cycle + cycle * 400 + u64::from(month <= 2);
         Self {
             year,
             month,
