@@ -13,6 +13,7 @@ pub mod get;
 pub mod health;
 pub mod journal;
 pub mod keep;
+pub mod overview;
 pub mod pace;
 pub mod place;
 pub mod popular;
@@ -29,7 +30,7 @@ pub mod survey;
 pub mod traffic;
 pub mod transfer;
 pub mod urgency;
-mod walk;
+pub mod walk;
 pub mod world;
 
 pub use walk::WalkError;

@@ -374,7 +374,8 @@ impl<'a> Putting<'a> {
             });
             let in_flight = self.transfer.settings.stripes_in_flight.max(1);
             let stripes = cuts.map_ok(|cut| self.put_cut(cut)).try_buffered(in_flight);
-            self.collect(pin!(stripes), &mut manifest).await?
+            // Boxed, since the compiler can't see of what this nests that it may be sent to another thread.
+            self.collect(stripes.boxed(), &mut manifest).await?
         };
         let (size, digest) = chunks.total();
         let finished = manifest.finish(&self.details(size, digest))?;

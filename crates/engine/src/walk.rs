@@ -1,10 +1,15 @@
 //! Walks a manifest from its root down, block by block, with one path of it in memory.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use datamesh_core::id::{BlockId, ObjectId};
 use datamesh_core::manifest::{Leaf, Link, ManifestError, Root};
+use tokio::sync::mpsc;
 
-use crate::transfer::{GatherError, Transfer};
+use crate::progress::Unobserved;
+use crate::transfer::{GatherError, Transfer, TransferSettings};
+use crate::world::World;
 
 /// Why a manifest can't be walked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +25,47 @@ pub enum WalkError {
     /// A block is not what the one above it says.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+}
+
+/// Fetches one manifest block, whatever object it is of. Its bytes are those that its id names.
+///
+/// # Errors
+/// [`GatherError`] when no node gives it.
+///
+/// # Cancel safety
+/// Nothing is left behind when dropped.
+pub async fn block(world: &World, settings: TransferSettings, block: BlockId) -> Result<Bytes, GatherError> {
+    let transfer = Transfer::start(world.clone(), settings, Arc::new(Unobserved)).await;
+    transfer.acknowledging(Box::pin(transfer.block(block))).await
+}
+
+/// Gives all blocks of an object's manifest to a channel, the root first and from the left down, no faster than they are taken. Ends
+/// early where nobody takes them any more.
+///
+/// # Errors
+/// [`WalkError`] when a block is missing or malformed; those before it were given by then.
+///
+/// # Cancel safety
+/// When dropped, the channel was given a part.
+pub async fn blocks(
+    world: &World,
+    settings: TransferSettings,
+    object: ObjectId,
+    taker: &mpsc::Sender<(BlockId, Bytes)>,
+) -> Result<(), WalkError> {
+    let transfer = Transfer::start(world.clone(), settings, Arc::new(Unobserved)).await;
+    let walking = async {
+        let (mut walk, _, root) = Walk::start(&transfer, object).await?;
+        let mut next = Some(root);
+        while let Some(Passed { block, bytes, .. }) = next {
+            if taker.send((block, bytes)).await.is_err() {
+                break;
+            }
+            next = walk.next().await?;
+        }
+        Ok(())
+    };
+    transfer.acknowledging(Box::pin(walking)).await
 }
 
 /// A block that was passed on the way.
