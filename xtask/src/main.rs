@@ -15,6 +15,7 @@ mod durability;
 mod needs;
 mod page;
 mod power_cuts;
+mod report;
 mod run;
 mod source;
 mod tree;
