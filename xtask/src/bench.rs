@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use serde::{Deserialize, Serialize};
+
 use crate::needs;
 use crate::report::Report;
 use crate::run::cargo;
@@ -25,6 +27,8 @@ mod route;
 mod rows;
 mod stream;
 mod wire;
+
+pub(crate) use link::Namespace;
 
 /// What the command takes.
 pub(crate) const HELP: &str = "\
@@ -237,16 +241,16 @@ fn sweep(place: &Path) -> Result<(), String> {
 }
 
 /// When something is measured, and of which state of the repository.
-#[derive(Debug, Clone)]
-struct Session {
-    date: String,
-    commit: String,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Session {
+    pub(crate) date: String,
+    pub(crate) commit: String,
     /// Of the machine, before this program gave it work.
-    load: f64,
+    pub(crate) load: f64,
 }
 
 impl Session {
-    fn now(repository: &Path) -> Self {
+    pub(crate) fn now(repository: &Path) -> Self {
         let git = |arguments: &[&str]| {
             let mut command = process::command("git");
             command.args(arguments).current_dir(repository);
