@@ -36,7 +36,7 @@ use crate::acquaintances::Acquaintances;
 use crate::charter::{Charter, CharterError, CharterOrder};
 use crate::discard::Keeping;
 use crate::home::{Home, HomeError};
-use crate::local::LocalPeers;
+use crate::local::{self, LocalPeers};
 use crate::maintain::{Leaving, Maintenance};
 use crate::metrics::{NetworkWatch, Source, Totals, TrafficView, Watcher};
 use crate::neighbours::Neighbours;
@@ -118,6 +118,8 @@ pub struct Client {
 enum Backing {
     Embedded {
         stores: Vec<Store>,
+        /// What answers for each of them.
+        servers: Vec<Server>,
         collect_every: Duration,
     },
     Joined {
@@ -141,7 +143,7 @@ impl Client {
     pub async fn embedded(home: &Home, settings: &Settings) -> Result<Self, AssembleError> {
         home.create()?;
         let compute: Arc<dyn Compute> = Arc::new(SystemCompute::all());
-        let (mut nodes, mut stores) = (Vec::new(), Vec::new());
+        let (mut nodes, mut stores, mut servers) = (Vec::new(), Vec::new(), Vec::new());
         for (index, directory) in home.embedded_disk_paths(&settings.storage).iter().enumerate() {
             make_directory(directory)?;
             let identity = Identity::load_or_create(&directory.join("node.key"))?;
@@ -153,14 +155,16 @@ impl Client {
             let store = open_patiently(&directory.join("items"), options, Arc::new(Files)).await?;
             let server = server(&identity, Arc::new(store.clone()), Arc::clone(&compute));
             let domain = FailureDomain::alone(&format!("disk {index}"));
-            nodes.push((record(identity.node(), domain, settings.storage.capacity.bytes()), server));
+            let record = record(identity.node(), domain, settings.storage.capacity.bytes());
+            nodes.push((record, server.clone()));
+            servers.push(server);
             stores.push(store);
         }
         let peers = Arc::new(LocalPeers::new(nodes));
         // What lies on the own disks already needs no copy beside it.
         let world = world(peers, compute, Arc::new(NoCache), settings);
         let collect_every = settings.storage.collect_every.duration();
-        let backing = Backing::Embedded { stores, collect_every };
+        let backing = Backing::Embedded { stores, servers, collect_every };
         Ok(Self { world, transfer: transfer(settings), home: home.clone(), backing, scores: None })
     }
 
@@ -225,6 +229,22 @@ impl Client {
         Some(crate::collect::collect(stores, &self.home, self.world.clock.now()).await)
     }
 
+    /// Has the nodes of the embedded mesh look how what they lead stands. Those of other meshes do so by themselves.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when a store can't be read.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    pub async fn look(&self) -> Result<(), ItemsError> {
+        match &self.backing {
+            Backing::Embedded { stores, servers, .. } => {
+                local::look(&self.world, self.transfer, stores.iter().zip(servers)).await
+            }
+            Backing::Joined { .. } => Ok(()),
+        }
+    }
+
     /// The network, unless the mesh is in this process.
     #[must_use]
     pub fn network(&self) -> Option<&Network> {
@@ -248,7 +268,7 @@ impl Client {
         let moved = self.world.traffic.peers().into_iter().map(|(node, view)| (node, view.moved));
         let mut totals = Totals::of(moved.collect(), now);
         match self.backing {
-            Backing::Embedded { stores, collect_every } => {
+            Backing::Embedded { stores, collect_every, .. } => {
                 crate::collect::when_due(&stores, &self.home, now, collect_every).await;
                 for store in stores {
                     if let Err(error) = store.close().await {
