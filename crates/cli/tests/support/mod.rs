@@ -16,6 +16,7 @@ pub(crate) mod disks;
 pub(crate) mod objects;
 pub(crate) mod sides;
 pub(crate) mod tracer;
+pub(crate) mod web;
 
 /// How long anything here may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
