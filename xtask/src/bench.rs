@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use serde::{Deserialize, Serialize};
+
 use crate::needs;
+use crate::report::Report;
 use crate::run::cargo;
 
 use figures::Line;
@@ -24,6 +27,8 @@ mod route;
 mod rows;
 mod stream;
 mod wire;
+
+pub(crate) use link::Namespace;
 
 /// What the command takes.
 pub(crate) const HELP: &str = "\
@@ -198,15 +203,25 @@ pub(crate) fn run(arguments: &[&str], repository: &Path) -> Result<(), BenchErro
     let docs = if options.small { own } else { repository.join("docs") };
     let mut record = Record::load(&docs)?;
     let failed = measure(&bench, &options, &mut record, &session);
-    record.save(&docs)?;
-    page::write(&record, &docs)?;
-    plot::write(&record, &docs)?;
-    println!("\n{}", page::section(&record));
+    let report = report(&record);
+    report.write(&docs)?;
+    println!("\n{}", report.section);
     println!("written to {}", docs.display());
     if failed.is_empty() {
         Ok(())
     } else {
         Err(BenchError::Failed(format!("not measured: {}", failed.join(", "))))
+    }
+}
+
+/// What the record comes to.
+fn report(record: &Record) -> Report {
+    Report {
+        command: "bench-transfer",
+        page: "performance.md",
+        section: page::section(record),
+        charts: plot::charts(record),
+        record: (record::FILE, record.text()),
     }
 }
 
@@ -226,16 +241,16 @@ fn sweep(place: &Path) -> Result<(), String> {
 }
 
 /// When something is measured, and of which state of the repository.
-#[derive(Debug, Clone)]
-struct Session {
-    date: String,
-    commit: String,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Session {
+    pub(crate) date: String,
+    pub(crate) commit: String,
     /// Of the machine, before this program gave it work.
-    load: f64,
+    pub(crate) load: f64,
 }
 
 impl Session {
-    fn now(repository: &Path) -> Self {
+    pub(crate) fn now(repository: &Path) -> Self {
         let git = |arguments: &[&str]| {
             let mut command = process::command("git");
             command.args(arguments).current_dir(repository);
@@ -285,7 +300,9 @@ fn absolute(path: &Path) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Options, ROWS, sweep};
+    use super::record::Record;
+    use super::{Options, ROWS, report, sweep};
+    use crate::repository;
 
     #[test]
     fn options_are_read_and_strange_ones_refused() {
@@ -312,6 +329,12 @@ mod tests {
             .collect();
         left.sort();
         assert_eq!(left, ["plots", mine.as_str(), "row-x"]);
+    }
+
+    #[test]
+    fn the_page_and_its_plots_are_those_of_the_record() {
+        let docs = repository().join("docs");
+        report(&Record::load(&docs).expect("it was measured")).assert_written(&docs);
     }
 
     #[test]

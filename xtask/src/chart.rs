@@ -8,6 +8,7 @@ const LABEL_WIDTH: f64 = 330.0;
 const VALUE_WIDTH: f64 = 90.0;
 const TITLE_HEIGHT: f64 = 34.0;
 const ROW_HEIGHT: f64 = 24.0;
+const FOOT_HEIGHT: f64 = 8.0;
 const BAR_HEIGHT: f64 = 14.0;
 /// Between a bar or a mark and the value behind it, and about how wide a value is at most.
 const GAP: f64 = 6.0;
@@ -31,17 +32,37 @@ pub(crate) struct Bar {
 
 /// A chart of these bars.
 pub(crate) fn svg(title: &str, bars: &[Bar]) -> String {
-    let most = bars.iter().map(|bar| bar.mark.unwrap_or(0.0).max(bar.value)).fold(0.0, f64::max);
-    let scale = (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / most.max(f64::MIN_POSITIVE);
-    let rows = f64::from(u32::try_from(bars.len()).expect("lines are few"));
-    let height = TITLE_HEIGHT + ROW_HEIGHT * rows + 8.0;
+    stacked(&[(title, bars)])
+}
+
+/// Charts below one another in one picture, each with its title and a scale of its own.
+pub(crate) fn stacked(charts: &[(&str, &[Bar])]) -> String {
+    let height: f64 = charts.iter().map(|(_, bars)| height(bars)).sum();
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
-         height=\"{height}\" role=\"img\">\n<style>{STYLE}</style>\n\
-         <text class=\"title\" x=\"8\" y=\"20\">{}</text>\n",
-        escaped(title)
+         height=\"{height}\" role=\"img\">\n<style>{STYLE}</style>\n"
     );
-    let mut top = TITLE_HEIGHT;
+    let mut top = 0.0;
+    for (title, bars) in charts {
+        draw(&mut text, top, title, bars);
+        top += self::height(bars);
+    }
+    text.push_str("</svg>\n");
+    text
+}
+
+fn height(bars: &[Bar]) -> f64 {
+    TITLE_HEIGHT + ROW_HEIGHT * f64::from(u32::try_from(bars.len()).expect("lines are few")) + FOOT_HEIGHT
+}
+
+/// One chart, from here down.
+fn draw(text: &mut String, top: f64, title: &str, bars: &[Bar]) {
+    let most = bars.iter().map(|bar| bar.mark.unwrap_or(0.0).max(bar.value)).fold(0.0, f64::max);
+    let scale = (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / most.max(f64::MIN_POSITIVE);
+    let (title, title_baseline) = (escaped(title), top + 20.0);
+    writeln!(text, "<text class=\"title\" x=\"8\" y=\"{title_baseline}\">{title}</text>")
+        .expect("a string takes any text");
+    let mut top = top + TITLE_HEIGHT;
     for bar in bars {
         let (middle, length) = (top + ROW_HEIGHT / 2.0, bar.value * scale);
         let (bar_top, baseline) = (middle - BAR_HEIGHT / 2.0, middle + 4.5);
@@ -66,8 +87,6 @@ pub(crate) fn svg(title: &str, bars: &[Bar]) -> String {
         }
         top += ROW_HEIGHT;
     }
-    text.push_str("</svg>\n");
-    text
 }
 
 /// Where the value of a bar begins: behind the bar, and behind the mark where it would lie under that.
@@ -85,7 +104,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bar, GAP, TEXT_WIDTH, svg, value_start};
+    use super::{Bar, GAP, TEXT_WIDTH, stacked, svg, value_start};
 
     #[test]
     fn a_value_stands_beside_the_mark_and_never_under_it() {
@@ -112,5 +131,17 @@ mod tests {
         assert!(text.contains("a&lt;b") && !text.contains("a<b"), "{text}");
         assert!(text.contains("width=\"170.0\"") && text.contains("width=\"340.0\""), "{text}");
         assert_eq!(text.matches("<line").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn charts_below_one_another_have_scales_of_their_own_and_do_not_overlap() {
+        let bar = |value| [Bar { label: "a".to_owned(), value, text: String::new(), mark: None }];
+        let (low, high) = (bar(1.0), bar(1000.0));
+        let text = stacked(&[("low", &low), ("high", &high)]);
+        assert_eq!(text.matches("width=\"340.0\"").count(), 2, "{text}");
+        assert!(
+            text.contains("height=\"132\"") && text.contains("y=\"20\"") && text.contains("y=\"86\""),
+            "{text}"
+        );
     }
 }

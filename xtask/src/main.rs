@@ -12,9 +12,12 @@ mod chart;
 mod check;
 mod crate_file;
 mod durability;
+#[cfg(target_os = "linux")]
+mod idle;
 mod needs;
 mod page;
 mod power_cuts;
+mod report;
 mod run;
 mod source;
 mod tree;
@@ -27,6 +30,8 @@ cargo xtask COMMAND
   acceptance      the long form of the tests of whole meshes, built for release
   breaks          of these, transfers that are killed and gone on with, and second versions of objects
   bench-transfer  measures transfers beside iperf3; `cargo xtask bench-transfer --help` says more
+  bench-idle      measures what a node costs while nothing happens and writes its part of docs/repair.md; as root;
+                  with `--small` a little, into target/bench-idle, to see that it works
   power-cuts [N]  cuts the power of an ext4 N times, 1,000 unless told, during put, repair and gc; as root
   durability      simulates ten years of meshes and writes docs/durability.md; `cargo xtask durability --help` says more
   help            this text
@@ -44,6 +49,7 @@ fn main() -> ExitCode {
         ["architecture"] => run::run(&[Step::call("architecture", architecture)], &repository()),
         ["acceptance"] => run::run(&acceptance_steps(), &repository()),
         ["bench-transfer", ref rest @ ..] => return bench_transfer(rest),
+        ["bench-idle", ref rest @ ..] => return bench_idle(rest),
         ["breaks"] => run::run(&breaks_steps(), &repository()),
         ["durability", ref rest @ ..] => return durability(rest),
         ["power-cuts", ref rest @ ..] => return power_cuts(rest),
@@ -86,25 +92,39 @@ fn bench_transfer(_: &[&str]) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
-fn durability(arguments: &[&str]) -> ExitCode {
-    match durability::run(arguments, &repository()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("{why}");
-            ExitCode::from(FAILED)
-        }
+#[cfg(target_os = "linux")]
+fn bench_idle(arguments: &[&str]) -> ExitCode {
+    match idle::Form::of(arguments) {
+        Ok(form) => ended(idle::run(form, &repository())),
+        Err(why) => misused(&why),
     }
 }
 
+#[cfg(not(target_os = "linux"))]
+fn bench_idle(_: &[&str]) -> ExitCode {
+    ended(Err("bench-idle counts packets in a network namespace of Linux".to_owned()))
+}
+
+fn durability(arguments: &[&str]) -> ExitCode {
+    ended(durability::run(arguments, &repository()))
+}
+
 fn power_cuts(arguments: &[&str]) -> ExitCode {
-    let count = match power_cuts::count(arguments) {
-        Ok(count) => count,
-        Err(why) => {
-            eprintln!("{why}\n\n{HELP}");
-            return ExitCode::from(USAGE);
-        }
-    };
-    match power_cuts::run(count, &repository()) {
+    match power_cuts::count(arguments) {
+        Ok(count) => ended(power_cuts::run(count, &repository())),
+        Err(why) => misused(&why),
+    }
+}
+
+/// The exit code of a command that was asked for what does not exist.
+fn misused(why: &str) -> ExitCode {
+    eprintln!("{why}\n\n{HELP}");
+    ExitCode::from(USAGE)
+}
+
+/// The exit code of a command that ended so.
+fn ended(result: Result<(), String>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{why}");

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::needs;
+use crate::run::cargo_program;
 
 const COUNT: u64 = 1000;
 /// The test, and its negative control.
@@ -25,7 +26,7 @@ pub(crate) fn count(arguments: &[&str]) -> Result<u64, String> {
 pub(crate) fn run(count: u64, root: &Path) -> Result<(), String> {
     needs::provide()?;
     needs::privileged()?;
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(cargo_program());
     command.args(TEST).env(VARIABLE, count.to_string()).current_dir(root).stdin(Stdio::null());
     let status = command.status().map_err(|error| format!("cargo can't be run: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("the test ended with {status}")) }

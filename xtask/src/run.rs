@@ -91,11 +91,21 @@ fn perform(action: &Action, folder: &Path) -> Result<(), String> {
 
 /// Runs cargo in a folder.
 pub(crate) fn cargo(arguments: &[&str], variables: &[(&str, &str)], folder: &Path) -> Result<(), String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = Command::new(cargo_program());
     command.args(arguments).envs(variables.iter().copied()).current_dir(folder).stdin(Stdio::null());
-    // Cargo tells this program about its own package. Build scripts that watch those variables would run again each time
-    // somebody changes between `cargo xtask` and plain cargo.
+    forget_own_package(&mut command);
+    let status = command.status().map_err(|error| format!("cargo can't be started: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("cargo ended with {status}; its own words are above")) }
+}
+
+/// The cargo that runs this program, or the one on the search path.
+pub(crate) fn cargo_program() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
+/// Takes from a cargo's environment what another has told this program about its own package. Build scripts that watch those
+/// variables would run again each time somebody changes between `cargo xtask` and plain cargo.
+pub(crate) fn forget_own_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let own = name
             .to_str()
@@ -104,8 +114,6 @@ pub(crate) fn cargo(arguments: &[&str], variables: &[(&str, &str)], folder: &Pat
             command.env_remove(name);
         }
     }
-    let status = command.status().map_err(|error| format!("cargo can't be started: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("cargo ended with {status}; its own words are above")) }
 }
 
 fn summary(steps: &[Step], outcomes: &[Outcome]) -> String {

@@ -83,7 +83,9 @@ impl FromStr for Address {
             "redis" => redis(&url, RedisTransport::Plain),
             "rediss" => redis(&url, RedisTransport::Tls),
             "file" => folder(&url),
-            other => Err(ParseAddressError::Scheme(other.to_owned())),
+            other if url.has_authority() => Err(ParseAddressError::Scheme(other.to_owned())),
+            // As in `user:password@host`, where the user is what a URL has its scheme.
+            _ => Err(part("begins with none of s3://, redis://, rediss:// and file://")),
         }
     }
 }
@@ -96,7 +98,7 @@ fn s3(url: &Url) -> Result<Address, ParseAddressError> {
         match &*name {
             "endpoint" => endpoint = Some(endpoint_of(&value)?),
             "region" => region = value.into_owned(),
-            other => return Err(part(&format!("`{other}` is none of endpoint and region"))),
+            _ => return Err(part("has something else than endpoint and region behind the `?`")),
         }
     }
     if endpoint.is_none() && region == "auto" {
@@ -219,6 +221,10 @@ mod tests {
             let error = secret.parse::<Address>().expect_err("it has a secret in it");
             assert_eq!(error, ParseAddressError::Secret);
             assert!(!error.to_string().contains("hush"));
+        }
+        for secret in ["hush:word@host", "s3://bucket?hush@host", "redis://user:hush?@host", "hush"] {
+            let error = secret.parse::<Address>().expect_err("it is no address");
+            assert!(!error.to_string().contains("hush"), "{error}");
         }
     }
 }

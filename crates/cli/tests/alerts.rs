@@ -3,82 +3,18 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::clock::clock_off;
+use support::web::WebServer;
 use support::{Mesh, Node, Random, field, json, json_lines, number, run, text};
 
 /// How soon what is wrong must be told, and how soon that it is over.
 const TOLD_WITHIN: Duration = Duration::from_secs(90);
-
-/// A web server that keeps what is posted to it. Its first answer is that it is overloaded.
-struct WebServer {
-    address: String,
-    posted: Arc<Mutex<Vec<Value>>>,
-    refused: Arc<Mutex<usize>>,
-}
-
-impl WebServer {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = format!("http://{}/alerts", listener.local_addr().expect("an address"));
-        let (posted, refused) = (Arc::default(), Arc::default());
-        let server = Self { address, posted: Arc::clone(&posted), refused: Arc::clone(&refused) };
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (posted, refused) = (Arc::clone(&posted), Arc::clone(&refused));
-                thread::spawn(move || answer(&stream.expect("a connection"), &posted, &refused));
-            }
-        });
-        server
-    }
-
-    fn notices(&self) -> Vec<Value> {
-        self.posted.lock().expect("no test panicked with it").clone()
-    }
-}
-
-/// Takes one request and closes the connection.
-fn answer(stream: &TcpStream, posted: &Mutex<Vec<Value>>, refused: &Mutex<usize>) {
-    let mut reader = BufReader::new(stream);
-    let mut size = 0;
-    let mut first = String::new();
-    if reader.read_line(&mut first).expect("a request") == 0 {
-        return;
-    }
-    assert!(first.starts_with("POST /alerts HTTP/1.1"), "{first}");
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).expect("a header");
-        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-            size = value.trim().parse().expect("a size");
-        }
-        if line.trim().is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; size];
-    reader.read_exact(&mut body).expect("a body");
-    let mut refused = refused.lock().expect("no test panicked with it");
-    let status = if *refused == 0 {
-        *refused += 1;
-        "503 Service Unavailable"
-    } else {
-        let notice = serde_json::from_slice(&body).expect("a notice is JSON");
-        posted.lock().expect("no test panicked with it").push(notice);
-        "200 OK"
-    };
-    let mut stream = stream;
-    // Whoever posted may have given up.
-    let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-}
 
 /// What the notices of one node say of one trouble: change and level, in order.
 fn history(notices: &[Value], node: &str, key: &str) -> Vec<String> {
@@ -178,10 +114,7 @@ fn losses_are_told_as_they_grow_and_as_they_are_made_good() {
     assert_eq!(lost["nodes"].as_array().map(Vec::len), Some(3), "one alert, told by three");
     assert!(number(&shown["standing"], "lost") > 0 && number(&shown["standing"], "doubtful") > 0);
     assert_eq!(alerts.iter().filter(|alert| field(alert, "cause") == "silent").count(), 3, "{shown}");
-    assert!(
-        server.refused.lock().is_ok_and(|refused| *refused == 1),
-        "what was refused once was posted again"
-    );
+    assert_eq!(server.refused(), 1, "what was refused once was posted again");
 
     let info = run(&mesh.client, &["info", &objects[0]]);
     assert!(text(&info.stdout).contains("LOST") || !info.status.success(), "{}", text(&info.stdout));

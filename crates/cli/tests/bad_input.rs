@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Random, datamesh, failure, field, json, wait_with_output};
+use support::{Random, datamesh, failure, field, json, text, wait_with_output};
 
 fn desk() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -150,4 +150,47 @@ fn a_scheme_out_of_range_is_a_usage_error() {
     }
     let error = failure(&home, &["put", "--scheme", "10+6", file.to_str().expect("UTF-8")], 4);
     assert_eq!(field(&error, "kind"), "not-enough", "{error}");
+}
+
+#[test]
+fn a_refused_address_that_may_hold_a_secret_is_not_repeated() {
+    let (_directory, home) = desk();
+    let told = |words: &[&str], variables: &[(&str, &str)]| {
+        let mut command = datamesh(&home);
+        command.args(words).envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = wait_with_output(command.spawn().expect("it starts"), words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    let backends = [
+        "redis://NOBODY:HUSH@host/0",
+        "s3://NOBODY:HUSH@bucket?region=a",
+        "s3://bucket?endpoint=http://NOBODY:HUSH@host",
+        "s3://bucket/prefix?NOBODY=HUSH",
+        "redis://NOBODY:HUSH?@host",
+        "NOBODY:HUSH@host",
+        "NOBODY HUSH",
+    ];
+    for backend in backends {
+        let equals = format!("--backend={backend}");
+        let mut all = vec![told(&["config", "set", "backend.url", backend], &[])];
+        for command in ["service", "bootstrap"] {
+            all.push(told(&[command, "--backend", backend], &[]));
+            all.push(told(&["--json", command, &equals], &[]));
+            all.push(told(&[command], &[("DATAMESH_BACKEND_URL", backend)]));
+        }
+        for said in all {
+            assert!(said.contains("backend"), "it says which value is meant: {said}");
+            for secret in ["nobody", "hush"] {
+                assert!(!said.to_lowercase().contains(secret), "{backend}: {said}");
+            }
+        }
+    }
+    let webhook = "htps://host/HUSH";
+    let said = told(&["config", "set", "alerts.webhook", webhook], &[])
+        + &told(&["service"], &[("DATAMESH_ALERTS_WEBHOOK", webhook)]);
+    assert!(said.contains("alerts.webhook") && !said.contains("HUSH"), "{said}");
+    // The control: what holds no secret is repeated, and that is found.
+    let said = told(&["service", "--domain", "HUSH"], &[]);
+    assert!(said.contains("HUSH") && said.contains("--domain"), "{said}");
 }

@@ -2,12 +2,16 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use support::{Random, datamesh, failure, field, files_below, json, run, same_bytes, text, wait_with_output};
+use support::{
+    Random, datamesh, failure, field, files_below, json, json_lines, number, run, same_bytes, text,
+    wait_with_output,
+};
 
 /// A home, and a folder beside it for files.
 struct Desk {
@@ -301,4 +305,76 @@ fn the_first_rule_of_the_policy_that_matches_chooses_the_scheme() {
     assert_eq!(scheme(&[&small]), ("4+2".to_owned(), None));
     let refused = failure(&desk.home(), &["config", "set", "put.policy", "kind=image scheme=4+2"], 2);
     assert!(field(&refused, "message").contains("kind=image"), "{refused}");
+}
+
+/// The numbers of three disks that are not all that hold some block of an object's manifest.
+fn three_disks(home: &Path, object: &str) -> [String; 3] {
+    let info = json(home, &["info", object]).remove(0);
+    let blocks = info["manifest"].as_array().expect("blocks");
+    let numbers: BTreeMap<String, String> = json(home, &["peers"])
+        .iter()
+        .map(|peer| {
+            let number = field(peer, "domain").rsplit(' ').next().expect("a disk and its number");
+            (field(peer, "peer_id").to_owned(), number.to_owned())
+        })
+        .collect();
+    let disks: Vec<&String> = numbers.keys().collect();
+    let keeps_one = |lost: &[&String; 3]| {
+        blocks.iter().all(|block| {
+            let mut nodes = block["nodes"].as_array().expect("nodes").iter();
+            nodes.any(|node| lost.iter().all(|lost| node != lost.as_str()))
+        })
+    };
+    let mut sets = disks[2..].iter().map(|third| [disks[0], disks[1], *third]);
+    sets.find(keeps_one).expect("there are fewer blocks than sets").map(|disk| numbers[disk].clone())
+}
+
+#[test]
+fn health_says_how_what_lies_in_the_home_stands() {
+    let desk = Desk::new();
+    let health = || json(&desk.home(), &["health"]).remove(0);
+    let check = || run(&desk.home(), &["health", "--check"]).status.code();
+    let shown = |field_name: &str, health: &serde_json::Value| number(&health["standing"], field_name);
+    let empty = health();
+    assert_eq!((shown("groups_unknown", &empty), shown("subjects", &empty)), (0, 0), "{empty}");
+    assert_eq!(field(&empty["standing"], "words"), "nothing is stored, as far as is known");
+
+    let file = desk.file("file", &Random(7).bytes(5 << 20));
+    let put = desk.put(&["--scheme", "4+2", &file]);
+    let whole = health();
+    assert!(shown("subjects", &whole) > 3, "{whole}");
+    assert_eq!(shown("whole", &whole), shown("subjects", &whole), "{whole}");
+    assert_eq!(
+        field(&whole["standing"], "words"),
+        "every stripe and block is whole and survives the loss of any 2 more nodes"
+    );
+    assert_eq!((&whole["alerts"], check()), (&serde_json::json!([]), Some(0)));
+    let words = text(&run(&desk.home(), &["health"]).stdout);
+    assert!(!words.contains("unknown") && words.contains("survives"), "{words}");
+
+    let disks = three_disks(&desk.home(), field(&put, "object"));
+    let items = |disk: usize| desk.home().join(format!("disks/{}/items", disks[disk]));
+    // What a disk held is gone, and its key is not.
+    for (disk, level, code, least) in
+        [(0, "WARNING", 1, 0.75), (1, "CRITICAL", 4, 0.5), (2, "LOST", 4, 0.375)]
+    {
+        fs::rename(items(disk), desk.path(&format!("items-{disk}"))).expect("it can be moved away");
+        let short = health();
+        let alert = &short["alerts"][0];
+        assert_eq!((field(alert, "level"), field(alert, "cause")), (level, "availability"), "{short}");
+        assert!(field(alert, "advice").contains("datamesh repair"), "{alert}");
+        assert_eq!((&alert["since"], check()), (&serde_json::Value::Null, Some(code)));
+        assert_eq!(short["standing"]["least_score"].as_f64(), Some(least), "{short}");
+        assert!(shown("whole", &short) < shown("subjects", &short), "{short}");
+        assert_eq!((shown("groups_unknown", &short), shown("doubtful", &short)), (0, 0), "{short}");
+        let verified = run(&desk.home(), &["--json", "verify", field(&put, "object")]).stdout;
+        let verified = json_lines(&verified).remove(0);
+        assert_eq!(verified["score"].as_f64(), Some(least), "verify says the same: {verified}");
+    }
+    fs::remove_dir_all(items(2)).expect("what is new there can go");
+    fs::rename(desk.path("items-2"), items(2)).expect("it can be moved back");
+    json(&desk.home(), &["repair", field(&put, "object")]);
+    let again = health();
+    assert_eq!(shown("whole", &again), shown("subjects", &again), "{again}");
+    assert_eq!(check(), Some(0));
 }

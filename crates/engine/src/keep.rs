@@ -152,20 +152,47 @@ impl Keeper {
     /// # Cancel safety
     /// What was repaired until it is dropped stays.
     pub async fn round(&mut self) -> Result<Round, ItemsError> {
-        let settings = self.settings.transfer;
-        let transfer = Transfer::start(self.world.clone(), settings, Arc::clone(&self.observer)).await;
+        let transfer = self.transfer().await;
         if transfer.topology().is_isolated() {
             self.tell(Seen::CutOff);
             return Ok(Round::default());
         }
         let mut round = Round::default();
-        let summaries = self.items.summarise(PlacementGroup::all().collect()).await?;
+        let summaries = self.summaries().await?;
         // First what lies elsewhere than it belongs: that costs one move, and to make it again would cost k of them.
         self.hand_over(&transfer, &summaries, &mut round).await?;
         let (differing, tally) = self.compare(&transfer, summaries, &mut round).await;
         self.mend(&transfer, differing, tally, &mut round).await;
         round.failures = transfer.failures();
         Ok(round)
+    }
+
+    /// Looks at all groups of the node once, tells how they stand, and changes nothing.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when the node's own items can't be read.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    pub async fn look(&mut self) -> Result<(), ItemsError> {
+        let transfer = self.transfer().await;
+        if transfer.topology().is_isolated() {
+            self.tell(Seen::CutOff);
+            return Ok(());
+        }
+        let summaries = self.summaries().await?;
+        let (differing, tally) = self.compare(&transfer, summaries, &mut Round::default()).await;
+        let (seen, _) = self.find_short(&transfer, differing, tally).await;
+        self.tell(seen);
+        Ok(())
+    }
+
+    async fn transfer(&self) -> Transfer {
+        Transfer::start(self.world.clone(), self.settings.transfer, Arc::clone(&self.observer)).await
+    }
+
+    async fn summaries(&self) -> Result<Vec<Summary>, ItemsError> {
+        self.items.summarise(PlacementGroup::all().collect()).await
     }
 
     fn tell(&self, seen: Seen) {

@@ -37,6 +37,12 @@ impl Rings {
         Self { latency: Some(latency), ..Self::default() }
     }
 
+    /// The map that they are made by, if any.
+    #[must_use]
+    pub fn latency(&self) -> Option<&LatencyMap> {
+        self.latency.as_deref()
+    }
+
     /// The ring of a topology. Of those who ask at once for one that is not there, the first builds it and the others wait.
     ///
     /// # Cancel safety

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use datamesh_core::health::{Led, Level, Standing};
+use datamesh_core::health::{Cause, Led, Level, Standing};
 use datamesh_core::id::NodeId;
 use datamesh_core::limits::PLACEMENT_GROUPS;
 use datamesh_core::scheme::Redundancy;
 
+use crate::alert::Condition;
 use crate::health::score;
 use crate::urgency::{Urgency, urgency};
 
@@ -76,6 +77,21 @@ pub fn outline(standing: &Standing) -> Outline {
     outline
 }
 
+/// What is wrong with what stands like this; nothing while nobody need look at it.
+#[must_use]
+pub fn availability(standing: &Standing) -> Option<Condition> {
+    let outline = outline(standing);
+    let level = outline.by_level.last_key_value().map(|(level, _)| *level)?;
+    let count = |level| outline.by_level.get(&level).copied().unwrap_or(0);
+    let cause = Cause::Availability {
+        short: count(Level::Warning),
+        endangered: count(Level::Critical),
+        lost: count(Level::Lost),
+        doubtful: standing.doubtful(),
+    };
+    Some(Condition { level, cause })
+}
+
 /// What all nodes together know of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MeshStanding {
@@ -109,11 +125,11 @@ pub fn mesh<'a>(told: impl IntoIterator<Item = (NodeId, &'a Led)>) -> MeshStandi
 
 #[cfg(test)]
 mod tests {
-    use datamesh_core::health::{Led, Level, Standing};
+    use datamesh_core::health::{Cause, Led, Level, Standing};
     use datamesh_core::id::NodeId;
     use datamesh_core::scheme::Redundancy;
 
-    use super::{level, mesh, outline};
+    use super::{availability, level, mesh, outline};
 
     fn node(number: u8) -> NodeId {
         NodeId::from_bytes([number; 32])
@@ -137,6 +153,21 @@ mod tests {
         assert_eq!(levels("1+1"), [None, critical, lost]);
         let wide = levels("10+6");
         assert_eq!(wide[..8], [None, None, None, warning, warning, warning, critical, lost]);
+    }
+
+    #[test]
+    fn what_is_looked_after_is_as_bad_as_its_worst_stripe() {
+        let mut standing = Standing::default();
+        let redundancy = "4+2".parse().expect("a redundancy");
+        let level = |standing: &Standing| availability(standing).map(|condition| condition.level);
+        standing.add(redundancy, 6, 1000, 0);
+        assert_eq!(level(&standing), None);
+        for (healthy, expected) in [(5, Level::Warning), (4, Level::Critical), (3, Level::Lost)] {
+            standing.add(redundancy, healthy, 1, 1);
+            assert_eq!(level(&standing), Some(expected));
+        }
+        let cause = availability(&standing).expect("something is wrong").cause;
+        assert_eq!(cause, Cause::Availability { short: 1, endangered: 1, lost: 1, doubtful: 3 });
     }
 
     #[test]

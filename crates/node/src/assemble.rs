@@ -36,9 +36,10 @@ use crate::acquaintances::Acquaintances;
 use crate::charter::{Charter, CharterError, CharterOrder};
 use crate::discard::Keeping;
 use crate::home::{Home, HomeError};
-use crate::local::LocalPeers;
+use crate::latency_file::{self, LatencyFileError};
+use crate::local::{self, LocalPeers};
 use crate::maintain::{Leaving, Maintenance};
-use crate::metrics::{Build, NetworkWatch, Registry, Source, Totals, TrafficView, Watcher};
+use crate::metrics::{Build, NetworkWatch, Placing, Registry, Source, Totals, TrafficView, Watcher};
 use crate::neighbours::Neighbours;
 use crate::popular;
 use crate::receipts::ReceiptLog;
@@ -80,6 +81,9 @@ pub enum AssembleError {
     /// The node can't be of the mesh that it is told of.
     #[error(transparent)]
     Charter(#[from] CharterError),
+    /// The latency map can't be used.
+    #[error(transparent)]
+    LatencyMap(#[from] LatencyFileError),
     /// A node's key can't be read or made.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -118,6 +122,8 @@ pub struct Client {
 enum Backing {
     Embedded {
         stores: Vec<Store>,
+        /// What answers for each of them.
+        servers: Vec<Server>,
         collect_every: Duration,
     },
     Joined {
@@ -141,7 +147,7 @@ impl Client {
     pub async fn embedded(home: &Home, settings: &Settings) -> Result<Self, AssembleError> {
         home.create()?;
         let compute: Arc<dyn Compute> = Arc::new(SystemCompute::all());
-        let (mut nodes, mut stores) = (Vec::new(), Vec::new());
+        let (mut nodes, mut stores, mut servers) = (Vec::new(), Vec::new(), Vec::new());
         for (index, directory) in home.embedded_disk_paths(&settings.storage).iter().enumerate() {
             make_directory(directory)?;
             let identity = Identity::load_or_create(&directory.join("node.key"))?;
@@ -153,14 +159,17 @@ impl Client {
             let store = open_patiently(&directory.join("items"), options, Arc::new(Files)).await?;
             let server = server(&identity, Arc::new(store.clone()), Arc::clone(&compute));
             let domain = FailureDomain::alone(&format!("disk {index}"));
-            nodes.push((record(identity.node(), domain, settings.storage.capacity.bytes()), server));
+            let record = record(identity.node(), domain, settings.storage.capacity.bytes());
+            nodes.push((record, server.clone()));
+            servers.push(server);
             stores.push(store);
         }
         let peers = Arc::new(LocalPeers::new(nodes));
         // What lies on the own disks already needs no copy beside it.
-        let world = world(peers, compute, Arc::new(NoCache), settings);
+        let rings = latency_file::rings(home, settings)?;
+        let world = world(peers, compute, Arc::new(NoCache), rings, settings);
         let collect_every = settings.storage.collect_every.duration();
-        let backing = Backing::Embedded { stores, collect_every };
+        let backing = Backing::Embedded { stores, servers, collect_every };
         Ok(Self { world, transfer: transfer(settings), home: home.clone(), backing, scores: None })
     }
 
@@ -178,6 +187,7 @@ impl Client {
         entries: &[PeerAddress],
         charter: &Charter,
     ) -> Result<Self, AssembleError> {
+        let rings = latency_file::rings(home, settings)?;
         let acquaintances = Acquaintances::of(&home.met_path(), entries);
         let met = acquaintances.as_ref().map(Acquaintances::load).unwrap_or_default();
         let bootstrap = entries.iter().chain(&met).map(full_address).collect();
@@ -194,7 +204,8 @@ impl Client {
             Some(cache) => Arc::new(cache.clone()),
             None => Arc::new(NoCache),
         };
-        let mut world = world(Arc::new(network.clone()), Arc::new(SystemCompute::all()), kept, settings);
+        let compute = Arc::new(SystemCompute::all());
+        let mut world = world(Arc::new(network.clone()), compute, kept, rings, settings);
         let receipts = receipts(home);
         world.notary = receipts
             .clone()
@@ -237,6 +248,22 @@ impl Client {
         Some(crate::collect::collect(stores, &self.home, self.world.clock.now()).await)
     }
 
+    /// Has the nodes of the embedded mesh look how what they lead stands. Those of other meshes do so by themselves.
+    ///
+    /// # Errors
+    /// [`ItemsError`] when a store can't be read.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when dropped.
+    pub async fn look(&self) -> Result<(), ItemsError> {
+        match &self.backing {
+            Backing::Embedded { stores, servers, .. } => {
+                local::look(&self.world, self.transfer, stores.iter().zip(servers)).await
+            }
+            Backing::Joined { .. } => Ok(()),
+        }
+    }
+
     /// The network, unless the mesh is in this process.
     #[must_use]
     pub fn network(&self) -> Option<&Network> {
@@ -260,7 +287,7 @@ impl Client {
         let moved = self.world.traffic.peers().into_iter().map(|(node, view)| (node, view.moved));
         let mut totals = Totals::of(moved.collect(), now);
         match self.backing {
-            Backing::Embedded { stores, collect_every } => {
+            Backing::Embedded { stores, collect_every, .. } => {
                 crate::collect::when_due(&stores, &self.home, now, collect_every).await;
                 for store in stores {
                     if let Err(error) = store.close().await {
@@ -304,10 +331,10 @@ pub struct Node {
     pub network: Network,
     /// What its mesh is.
     pub charter: Charter,
+    /// The digest of the latency map that it places by, if any.
+    pub latency_map: Option<String>,
     /// What it sends to peers and receives from them.
     pub traffic: Arc<Traffic>,
-    /// What opening its store found.
-    pub recovery: Recovery,
     store: Store,
     cache: Option<DiskCache>,
     receipts: Option<Arc<ReceiptLog>>,
@@ -340,6 +367,7 @@ impl Node {
     /// Nothing is left behind when dropped.
     pub async fn start(home: &Home, settings: &Settings, order: NodeOrder) -> Result<Self, AssembleError> {
         home.create()?;
+        let rings = latency_file::rings(home, settings)?;
         let charter = Charter::of_node(home, &order.charter)?;
         let identity = Identity::load_or_create(&home.node_key_path())?;
         let first_roll = order.founder.as_ref().map(|founder| first_roll(founder, identity.node()));
@@ -362,8 +390,9 @@ impl Node {
         let receipts = receipts(home);
         let server = with_receipts(server, receipts.as_ref());
         let own = identity.node();
-        let answering = Answering::new(&server, settings, cache.as_ref(), &traffic, &compute);
-        let (watch, rings) = (Arc::clone(&answering.watch), Arc::clone(&answering.rings));
+        let latency_map = latency_file::digest(&rings);
+        let answering = Answering::new(&server, settings, cache.as_ref(), &traffic, (&compute, &rings));
+        let watch = Arc::clone(&answering.watch);
         let domain = settings.placement.domain.domain(&identity.node().to_string());
         let offer = offer(settings, order.role, domain);
         let bootstrap = order.entries.iter().map(full_address).collect();
@@ -380,6 +409,7 @@ impl Node {
         let world = world_of_node(peers, clock, compute, Arc::clone(&traffic), rings);
         let metrics = server.metrics();
         metrics.add(Arc::clone(&vitals) as Arc<dyn Source>);
+        metrics.add(Arc::new(Placing::by(&world.rings)));
         if let Some(backend) = tier.backend {
             metrics.add(backend);
         }
@@ -401,8 +431,13 @@ impl Node {
         }
         // Not before it is in: a wrong secret is not to be kept.
         charter.keep(home)?;
-        let recovery = store.recovery();
-        Ok(Self { network, charter, traffic, recovery, store, cache, receipts, watcher, maintenance })
+        Ok(Self { network, charter, latency_map, traffic, store, cache, receipts, watcher, maintenance })
+    }
+
+    /// What opening its store found.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        self.store.recovery()
     }
 
     /// Stops serving, in good order.
@@ -484,12 +519,13 @@ fn world(
     peers: Arc<dyn Peers>,
     compute: Arc<dyn Compute>,
     cache: Arc<dyn Cache>,
+    rings: Arc<Rings>,
     settings: &Settings,
 ) -> World {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     World {
         traffic: Arc::new(Traffic::new(Arc::clone(&clock), traffic(settings))),
-        rings: Arc::default(),
+        rings,
         clock,
         entropy: Arc::new(SystemEntropy),
         compute,

@@ -12,6 +12,7 @@ pub mod files;
 pub mod home;
 pub mod journals;
 pub mod keyring;
+pub mod latency_file;
 pub mod local;
 mod maintain;
 pub mod measure;

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datamesh_core::id::NodeId;
 use datamesh_core::topology::{NodeRecord, Topology};
 use datamesh_core::wire::{Message, Request, Response};
-use datamesh_engine::world::{CallError, Peers};
+use datamesh_engine::keep::{KeepSettings, Keeper, Watch};
+use datamesh_engine::progress::Unobserved;
+use datamesh_engine::transfer::TransferSettings;
+use datamesh_engine::world::{CallError, ItemsError, Peers, World};
+use datamesh_store::Store;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -52,4 +57,25 @@ impl Peers for LocalPeers {
         }
         .boxed()
     }
+}
+
+/// Has every node look how the placement groups stand that it leads, as one with a process of its own does again and again,
+/// so that it says so when it is asked.
+pub(crate) async fn look(
+    world: &World,
+    transfer: TransferSettings,
+    nodes: impl Iterator<Item = (&Store, &Server)>,
+) -> Result<(), ItemsError> {
+    for (store, server) in nodes {
+        let own = server.node();
+        // A look repairs nothing, so nothing has to settle.
+        let settings = KeepSettings {
+            transfer: TransferSettings { own: Some(own), ..transfer },
+            settle: Duration::ZERO,
+        };
+        let items = Arc::new(store.clone());
+        let keeper = Keeper::new(world.clone(), own, items, settings, Arc::new(Unobserved));
+        keeper.watched_by(Arc::clone(server.outlook()) as Arc<dyn Watch>).look().await?;
+    }
+    Ok(())
 }

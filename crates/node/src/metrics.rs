@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use datamesh_core::limits::{INLINE_SIZE_MAX, METRICS_SIZE_MAX};
 use datamesh_engine::catalog::Entry;
+use datamesh_engine::rings::Rings;
 use datamesh_store::cache::{CacheFigures, DiskCache};
 
 pub use self::definition::{DEFINITIONS, Definition, Kind};
@@ -29,6 +30,7 @@ pub use self::totals::{Totals, TotalsError};
 
 use self::definition as metric;
 use crate::home::Home;
+use crate::latency_file;
 
 /// Knows some of the metrics.
 pub trait Source: Send + Sync {
@@ -75,6 +77,24 @@ pub struct Build;
 impl Source for Build {
     fn collect(&self, samples: &mut Samples) {
         samples.put(&metric::BUILD, &[env!("CARGO_PKG_VERSION")], Value::Integer(1));
+    }
+}
+
+/// By what a node or a client places.
+#[derive(Debug, Clone)]
+pub struct Placing(Option<String>);
+
+impl Placing {
+    /// By these rings.
+    #[must_use]
+    pub fn by(rings: &Rings) -> Self {
+        Self(latency_file::digest(rings))
+    }
+}
+
+impl Source for Placing {
+    fn collect(&self, samples: &mut Samples) {
+        samples.put(&metric::PLACEMENT, &[self.0.as_deref().unwrap_or("none")], Value::Integer(1));
     }
 }
 

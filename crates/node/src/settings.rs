@@ -186,6 +186,9 @@ settings! {
         domain: DomainChoice = "auto",
         /// How long a node may be silent before what it holds is made again elsewhere; 30 days at most.
         grace: Period = "4h",
+        /// A file with the latency map that all of the mesh have agreed on, relative to the home: nodes and clients that don't have
+        /// the same one place differently.
+        latency_map: OptionalPath = "none",
     }
     /// How objects are put.
     put: PutSettings {

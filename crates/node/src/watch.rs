@@ -6,13 +6,13 @@ mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datamesh_core::health::{Cause, Level, Sign, Standing};
+use datamesh_core::health::{Cause, Level, Sign};
 use datamesh_core::id::NodeId;
 use datamesh_core::topology::{NodeState, Topology};
 use datamesh_engine::alert::{AlertSettings, Board, Change, Condition, News, message};
 use datamesh_engine::forecast::{Forecaster, Look};
 use datamesh_engine::keep::Seen;
-use datamesh_engine::standing::outline;
+use datamesh_engine::standing::{availability, outline};
 use datamesh_engine::world::{Items, World};
 
 use self::neighbours::Neighbourhood;
@@ -200,20 +200,6 @@ fn skew(ahead_ms: i64) -> Option<Condition> {
     Some(Condition { level, cause: Cause::ClockSkew { ahead_ms } })
 }
 
-/// What is wrong with what the node looks after.
-fn availability(standing: &Standing) -> Option<Condition> {
-    let outline = outline(standing);
-    let level = outline.by_level.last_key_value().map(|(level, _)| *level)?;
-    let count = |level| outline.by_level.get(&level).copied().unwrap_or(0);
-    let cause = Cause::Availability {
-        short: count(Level::Warning),
-        endangered: count(Level::Critical),
-        lost: count(Level::Lost),
-        doubtful: standing.doubtful(),
-    };
-    Some(Condition { level, cause })
-}
-
 fn log(news: &News) {
     let (change, level) = (news.change, news.alert.level);
     let text = message(level, &news.alert.cause);
@@ -226,24 +212,9 @@ fn log(news: &News) {
 
 #[cfg(test)]
 mod tests {
-    use datamesh_core::health::{Cause, Level, Standing};
+    use datamesh_core::health::Level;
 
-    use super::{availability, skew};
-
-    #[test]
-    fn what_is_looked_after_is_as_bad_as_its_worst_stripe() {
-        let mut standing = Standing::default();
-        let redundancy = "4+2".parse().expect("a redundancy");
-        let level = |standing: &Standing| availability(standing).map(|condition| condition.level);
-        standing.add(redundancy, 6, 1000, 0);
-        assert_eq!(level(&standing), None);
-        for (healthy, expected) in [(5, Level::Warning), (4, Level::Critical), (3, Level::Lost)] {
-            standing.add(redundancy, healthy, 1, 1);
-            assert_eq!(level(&standing), Some(expected));
-        }
-        let cause = availability(&standing).expect("something is wrong").cause;
-        assert_eq!(cause, Cause::Availability { short: 1, endangered: 1, lost: 1, doubtful: 3 });
-    }
+    use super::skew;
 
     #[test]
     fn a_clock_is_judged_in_both_directions() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{ChildStdin, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -127,14 +127,17 @@ pub(super) fn received(pid: u32, device: &str) -> Result<u64, String> {
 }
 
 /// A network namespace. It lives as long as a process in it, and that one until its input ends.
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     holder: Running,
     _lifeline: ChildStdin,
 }
 
 impl Namespace {
     /// Makes one, with its loopback device up.
-    pub(super) fn new() -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn new() -> Result<Self, String> {
         let mut command = command("unshare");
         let mut holder = Running::start(command.args(["--net", "cat"]).stdin(Stdio::piped()))?;
         let lifeline = holder.child().stdin.take().expect("its input is piped");
@@ -153,8 +156,17 @@ impl Namespace {
         self.holder.pid()
     }
 
+    /// Its loopback, as a side of a route.
+    pub(super) fn side(&self) -> Side {
+        Side { namespace: Some(self.pid()), address: Ipv4Addr::LOCALHOST }
+    }
+
+    /// A command that runs in it.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        self.side().command(program)
+    }
+
     fn ip(&self, arguments: &[&str]) -> Result<(), String> {
-        let side = Side { namespace: Some(self.pid()), address: Ipv4Addr::LOCALHOST };
-        output(side.command("ip").args(arguments)).map(drop)
+        output(self.command("ip").args(arguments)).map(drop)
     }
 }

@@ -1,35 +1,16 @@
 //! The part of the page that the record makes: a table of figures, and one of their targets.
 
 use core::fmt::Write;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::Path;
 
 use super::figures::{Bound, Figure};
 use super::plot::PLOTS;
 use super::record::Record;
-use crate::page::replaced;
 
-const PAGE: &str = "performance.md";
-const BEGIN: &str = "<!-- made by `cargo xtask bench-transfer` -->";
-const END: &str = "<!-- until here -->";
 /// Figures that most lines have, and so a column of their own.
 const COLUMNS: [Figure; 6] =
     [Figure::Rate, Figure::RawRate, Figure::OfRaw, Figure::Cpu, Figure::ClientMemory, Figure::NodeMemory];
 
-/// Writes the record's section into the page below a folder, in place of what stood there.
-pub(super) fn write(record: &Record, folder: &Path) -> Result<(), String> {
-    let path = folder.join(PAGE);
-    let page = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => format!("{BEGIN}\n{END}\n"),
-        read => read.map_err(|error| format!("{}: {error}", path.display()))?,
-    };
-    let page = replaced(&page, [BEGIN, END], &section(record))
-        .ok_or_else(|| format!("{PAGE} lacks `{BEGIN}` or `{END}`"))?;
-    fs::write(&path, page).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// The section.
+/// The record's section of the page.
 pub(super) fn section(record: &Record) -> String {
     let mut text = String::new();
     let mut line = |cells: &[String]| {

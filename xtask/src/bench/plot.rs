@@ -1,8 +1,5 @@
 //! The bar charts of the record.
 
-use std::fs;
-use std::path::Path;
-
 use super::figures::Figure;
 use super::record::Record;
 use crate::chart::{Bar, svg};
@@ -63,17 +60,10 @@ impl Plot {
     }
 }
 
-/// Writes every plot that has something to show below a folder.
-pub(super) fn write(record: &Record, folder: &Path) -> Result<(), String> {
-    for plot in &PLOTS {
-        let bars = plot.bars(record);
-        if bars.is_empty() {
-            continue;
-        }
-        let path = folder.join("plots").join(plot.file);
-        fs::write(&path, svg(plot.title, &bars)).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    Ok(())
+/// The file of every plot that has something to show, and what it is.
+pub(super) fn charts(record: &Record) -> Vec<(&'static str, String)> {
+    let shown = PLOTS.iter().filter(|plot| plot.has_bars(record));
+    shown.map(|plot| (plot.file, svg(plot.title, &plot.bars(record)))).collect()
 }
 
 #[cfg(test)]

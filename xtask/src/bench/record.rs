@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::figures::Line;
 use super::rows::ROWS;
+use crate::report::PLOTS;
+
+/// Its file.
+pub(super) const FILE: &str = "transfer.json";
 
 /// What is known of every row that was ever measured.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,7 +38,7 @@ pub(super) struct Entry {
 impl Record {
     /// Reads the record below a folder; an empty one if there is none.
     pub(super) fn load(folder: &Path) -> Result<Self, String> {
-        let path = path(folder);
+        let path = folder.join(PLOTS).join(FILE);
         match fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(format!("{}: {error}", path.display())),
@@ -42,12 +46,9 @@ impl Record {
         }
     }
 
-    /// Writes it.
-    pub(super) fn save(&self, folder: &Path) -> Result<(), String> {
-        let path = path(folder);
-        let text = serde_json::to_string_pretty(self).expect("text and numbers are JSON") + "\n";
-        let written = fs::create_dir_all(folder.join("plots")).and_then(|()| fs::write(&path, text));
-        written.map_err(|error| format!("{}: {error}", path.display()))
+    /// What is written of it.
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string_pretty(self).expect("text and numbers are JSON") + "\n"
     }
 
     /// Keeps what a row came to, in place of what it came to before.
@@ -66,15 +67,14 @@ impl Record {
     }
 }
 
-fn path(folder: &Path) -> PathBuf {
-    folder.join("plots/transfer.json")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Entry, Record};
+    use std::fs;
+
+    use super::{Entry, FILE, Record};
     use crate::bench::figures::{Bound, Figure, Line, Sample};
     use crate::bench::rows::ROWS;
+    use crate::report::PLOTS;
 
     #[test]
     fn a_record_comes_back_as_it_was_written_and_a_row_replaces_only_itself() {
@@ -92,7 +92,9 @@ mod tests {
         let mut record = Record::default();
         record.put(ROWS[0].name, entry("a"));
         record.put(ROWS[1].name, entry("b"));
-        record.save(folder.path()).expect("there is room");
+        let plots = folder.path().join(PLOTS);
+        fs::create_dir(&plots).expect("there is room");
+        fs::write(plots.join(FILE), record.text()).expect("there is room");
         let mut read = Record::load(folder.path()).expect("it was written");
         assert_eq!(read, record);
         read.put(ROWS[0].name, entry("c"));

@@ -4,9 +4,7 @@ use core::fmt::Write;
 
 use super::plots::{GB, NINES, REPAIR, SHORT};
 use super::record::{Estimate, Faults, Record, Row, nines, nines_text};
-use crate::page::replaced;
 
-const MARKS: [&str; 2] = ["<!-- made by `cargo xtask durability` -->", "<!-- until here -->"];
 /// How far simulation and model may lie apart where failures are independent, in nines.
 const APART_MAX: f64 = 0.3;
 /// Events from which on a counted rate is set beside the one by splitting.
@@ -29,18 +27,8 @@ impl Goal {
     }
 }
 
-/// A page with nothing but the marks.
-pub(super) fn empty() -> String {
-    format!("{}\n{}\n", MARKS[0], MARKS[1])
-}
-
-/// The page with the record's section in place of the one before.
-pub(super) fn with(page: &str, record: &Record) -> Result<String, String> {
-    replaced(page, MARKS, &section(record))
-        .ok_or_else(|| format!("the page lacks `{}` or `{}`", MARKS[0], MARKS[1]))
-}
-
-fn section(record: &Record) -> String {
+/// The record's section of the page.
+pub(super) fn section(record: &Record) -> String {
     let mut text = inputs(record);
     text.push_str(&durability(record));
     text.push_str(&goals(record));
@@ -161,7 +149,7 @@ fn checks(record: &Record) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{empty, with};
+    use super::section;
     use crate::durability::record::Record;
 
     fn record(losses: f64) -> Record {
@@ -179,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_goal_that_is_missed_is_said_to_be() {
-        let page = |losses| with(&empty(), &record(losses)).expect("it has the marks");
+        let page = |losses| section(&record(losses));
         assert!(page(1e-12).contains("| 12.00 (12.00 to 12.00) | met |"), "{}", page(1e-12));
         assert!(page(1e-12).contains("| 0.00 at most | met |"));
         assert!(page(1e-10).contains("| 10.00 (10.00 to 10.00) | **not met** |"));
@@ -189,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_level_that_was_seen_too_seldom_is_not_compared() {
-        let page = with(&empty(), &record(1e-12)).expect("it has the marks");
+        let page = section(&record(1e-12));
         assert!(page.contains("| 1 | 1.00e0 |") && !page.contains("| 2 | 1.00e-2 |"), "{page}");
     }
 }

@@ -12,7 +12,7 @@ use datamesh_node::home::Name;
 use datamesh_node::settings::{ByteSize, Multiaddr, Override, ParsePeerAddressError, PeerAddress, Period};
 
 use crate::args::json;
-use crate::args::value::{Instant, role, setting};
+use crate::args::value::{Instant, role, setting, unrepeated_setting};
 
 const ROLES: [&str; 3] = ["storage", "archival", "cache"];
 const UP_NODES_MAX: u8 = 64;
@@ -38,7 +38,7 @@ pub struct NodeArgs {
     #[arg(long, value_name = "SIZE", value_parser = setting("storage.capacity"))]
     pub capacity: Option<Override>,
     /// Where the node keeps closed segments, as in s3://bucket/prefix?region=eu-central-1 [setting: backend.url]
-    #[arg(long, value_name = "URL", value_parser = setting("backend.url"), hide_possible_values = true)]
+    #[arg(long, value_name = "URL", value_parser = unrepeated_setting("backend.url"), hide_possible_values = true)]
     pub backend: Option<Override>,
     /// Failure domain that the node stands in [setting: placement.domain]
     #[arg(long, value_name = "REGION/SITE/HOST", value_parser = setting("placement.domain"), hide_possible_values = true)]

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::UNIX_EPOCH;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
 use datamesh_core::time::Timestamp;
 use datamesh_core::topology::Role;
 use datamesh_node::settings::{Definition, Override};
@@ -83,13 +84,27 @@ impl FromStr for Metadata {
 
 /// Parses a flag that overrides a setting: it takes what the setting takes, and completes to the same.
 pub(super) fn setting(key: &'static str) -> SettingParser {
-    SettingParser { key }
+    SettingParser { key, refused: Refused::Repeated }
+}
+
+/// The same, where what is refused may hold a secret.
+pub(super) fn unrepeated_setting(key: &'static str) -> SettingParser {
+    SettingParser { key, refused: Refused::Unrepeated }
+}
+
+/// Whether an error shows the value that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Repeated,
+    /// Errors end up on screens and in logs.
+    Unrepeated,
 }
 
 /// See [`setting`].
 #[derive(Debug, Clone)]
 pub(super) struct SettingParser {
     key: &'static str,
+    refused: Refused,
 }
 
 impl TypedValueParser for SettingParser {
@@ -102,6 +117,13 @@ impl TypedValueParser for SettingParser {
         value: &std::ffi::OsStr,
     ) -> Result<Override, clap::Error> {
         let key = self.key;
+        if self.refused == Refused::Unrepeated {
+            let text = value.to_str().ok_or_else(|| "is no UTF-8".to_owned());
+            return text.and_then(|text| Override::new(key, text)).map_err(|why| {
+                let argument = argument.map(ToString::to_string).unwrap_or_default();
+                command.clone().error(ErrorKind::ValueValidation, format!("{argument}: {why}"))
+            });
+        }
         let parser = StringValueParser::new().try_map(move |text: String| Override::new(key, &text));
         parser.parse_ref(command, argument, value)
     }

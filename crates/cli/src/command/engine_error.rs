@@ -16,6 +16,7 @@ use datamesh_engine::transfer::{Failure, GatherError};
 use datamesh_node::assemble::{AssembleError, JoinError};
 use datamesh_node::buckets::OpenBucketsError;
 use datamesh_node::home::CatalogError;
+use datamesh_node::latency_file::LatencyFileError;
 use datamesh_node::scheme::SchemeError;
 use datamesh_node::tier::{OpenBackendError, RemoteError, TierError};
 
@@ -36,6 +37,10 @@ impl From<AssembleError> for CommandError {
             AssembleError::Join(_) => Self::from_error(Exit::Unreachable, error).hint(
                 "is the mesh running, and is this its address? datamesh networks shows what was joined",
             ),
+            AssembleError::LatencyMap(LatencyFileError::File { ref source, .. }) => {
+                Self::from_error(exit_of(source), error)
+            }
+            AssembleError::LatencyMap(_) => Self::from_error(Exit::Usage, error),
             AssembleError::Directory { ref source, .. } => Self::from_error(exit_of(source), error),
             AssembleError::Tier(TierError::Open(OpenBackendError::Remote(RemoteError::Refused(_)))) => {
                 Self::from_error(Exit::Denied, error)

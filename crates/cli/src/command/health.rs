@@ -7,8 +7,8 @@ use datamesh_core::id::NodeId;
 use datamesh_core::limits::PLACEMENT_GROUPS;
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::time::Timestamp;
-use datamesh_engine::alert::{action, advice, message};
-use datamesh_engine::standing::{MeshStanding, Outline, mesh, outline};
+use datamesh_engine::alert::{Condition, action, advice, message};
+use datamesh_engine::standing::{MeshStanding, Outline, availability, mesh, outline};
 use datamesh_engine::survey::{self, Surveyed};
 use serde::Serialize;
 
@@ -19,6 +19,10 @@ use crate::command::peers::STATUS_DEADLINE;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::ui::{Fields, Ui, bytes, instant};
+
+/// What can be done where nobody repairs unasked.
+const REPAIR_BY_HAND: &str = "nothing repairs this mesh by itself: `datamesh verify ID` shows whether an object is meant, and \
+                              `datamesh repair ID` makes it whole; what can't be read needs its disks back";
 
 /// What is shown of the mesh.
 #[derive(Debug, Serialize)]
@@ -79,10 +83,23 @@ struct Said {
     surveyed: Vec<Surveyed>,
     told: BTreeMap<NodeId, NodeHealth>,
     failure_domains: usize,
+    watch: Watched,
+}
+
+/// Who looks what is wrong with a mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// Its nodes do, all the time.
+    ByItsNodes,
+    /// Nobody but this command: it is in the home itself.
+    ByNobody,
 }
 
 pub(super) async fn run(args: &HealthArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
     let session = Session::open(context, Vec::new()).await?;
+    let looked = session.client.look().await;
+    looked.map_err(|error| CommandError::from_error(Exit::Failed, error))?;
+    let watch = if session.client.network().is_some() { Watched::ByItsNodes } else { Watched::ByNobody };
     let world = &session.client.world;
     let surveyed = survey::survey(world, STATUS_DEADLINE).await;
     let answering = surveyed.iter().filter(|node| node.status.is_ok()).map(|node| node.record.node);
@@ -90,7 +107,7 @@ pub(super) async fn run(args: &HealthArgs, context: &Context, ui: &Ui) -> Result
     let told = told.into_iter().filter_map(|told| Some((told.node, told.health.ok()?))).collect();
     let failure_domains = world.peers.topology().domain_count();
     session.client.close().await;
-    let said = Said { surveyed, told, failure_domains };
+    let said = Said { surveyed, told, failure_domains, watch };
     let alerts = said.alerts();
     let worst = alerts.iter().map(|told| told.level).max();
     let view = said.view(&alerts);
@@ -110,20 +127,24 @@ struct Told {
     /// `None` for what only this client sees.
     cause: Option<Cause>,
     message: Option<String>,
+    /// Other advice than the cause's.
+    advice: Option<&'static str>,
     since: Option<Timestamp>,
     nodes: Vec<NodeId>,
 }
 
 impl Told {
     fn view(&self) -> AlertView {
-        let Self { level, cause, since, nodes, .. } = self;
+        let Self { level, cause, since, nodes, advice: own_advice, .. } = self;
         let own = self.message.clone();
         AlertView {
             level: level.text(),
             cause: cause.map_or("too-few-nodes".to_owned(), |cause| kind(&cause)),
             message: own.or_else(|| cause.map(|cause| message(*level, &cause))).unwrap_or_default(),
             action: cause.map_or("add_nodes", |cause| action(*level, &cause).text()),
-            advice: cause.map_or("start more nodes with datamesh service", |cause| advice(*level, &cause)),
+            advice: own_advice.unwrap_or_else(|| {
+                cause.map_or("start more nodes with datamesh service", |cause| advice(*level, &cause))
+            }),
             since: since.map(instant),
             nodes: nodes.iter().map(ToString::to_string).collect(),
         }
@@ -198,9 +219,20 @@ impl Said {
                 Ok(_) => {}
             }
         }
-        let mut alerts: Vec<Told> = self.too_few().into_iter().chain(all.into_values()).collect();
+        let own = self.too_few().into_iter().chain(self.unwatched());
+        let mut alerts: Vec<Told> = own.chain(all.into_values()).collect();
         alerts.sort_by_key(|told| std::cmp::Reverse(told.level));
         alerts
+    }
+
+    /// What is wrong with what is stored, where nobody else would tell it.
+    fn unwatched(&self) -> Option<Told> {
+        if self.watch == Watched::ByItsNodes {
+            return None;
+        }
+        let Condition { level, cause } = availability(&self.standing().standing)?;
+        let advice = Some(REPAIR_BY_HAND);
+        Some(Told { level, cause: Some(cause), message: None, advice, since: None, nodes: Vec::new() })
     }
 
     /// What this client alone sees: that there are too few nodes.
@@ -210,6 +242,7 @@ impl Said {
             level: Level::Critical,
             cause: None,
             message: Some(message),
+            advice: None,
             since: None,
             nodes: Vec::new(),
         };
@@ -242,7 +275,7 @@ fn add(all: &mut BTreeMap<String, Told>, node: NodeId, level: Level, cause: Caus
         | Cause::ClockSkew { .. } => format!(" of {node}"),
     };
     let key = format!("{}{of_one_node}", cause.key());
-    let fresh = Told { level, cause: None, message: None, since, nodes: Vec::new() };
+    let fresh = Told { level, cause: None, message: None, advice: None, since, nodes: Vec::new() };
     let told = all.entry(key).or_insert(fresh);
     told.level = told.level.max(level);
     told.cause = Some(told.cause.map_or(cause, |known| together(known, cause)));

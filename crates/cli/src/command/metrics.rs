@@ -7,7 +7,7 @@ use datamesh_core::id::NodeId;
 use datamesh_core::wire::Refusal;
 use datamesh_engine::survey;
 use datamesh_engine::transfer::Failure;
-use datamesh_node::metrics::{self, Build, Families, Samples, Source, Totals, TrafficView, Value};
+use datamesh_node::metrics::{self, Build, Families, Placing, Samples, Source, Totals, TrafficView, Value};
 use serde::Serialize;
 
 use crate::args::MetricsArgs;
@@ -43,6 +43,7 @@ pub(super) async fn run(args: &MetricsArgs, context: &Context, ui: &Ui) -> Resul
         None => of_all_nodes(&session, ui).await,
     };
     let traffic = session.client.traffic();
+    let placing = Placing::by(&session.client.world.rings);
     session.client.close().await;
     let mut all = Families::default();
     for (node, told) in asked {
@@ -53,7 +54,7 @@ pub(super) async fn run(args: &MetricsArgs, context: &Context, ui: &Ui) -> Resul
         }
     }
     if args.node.is_none() {
-        all.merge(of_client(context, &*traffic, ui)?.with_label(NODE, CLIENT));
+        all.merge(of_client(context, (&*traffic, &placing), ui)?.with_label(NODE, CLIENT));
     }
     ui.results(all.text(), views(&all))
 }
@@ -101,9 +102,14 @@ fn exit_of(failure: &Failure) -> Exit {
 }
 
 /// What this client has moved in all its commands, and what its catalog holds.
-fn of_client(context: &Context, traffic: &dyn TrafficView, ui: &Ui) -> Result<Families, CommandError> {
+fn of_client(
+    context: &Context,
+    (traffic, placing): (&dyn TrafficView, &Placing),
+    ui: &Ui,
+) -> Result<Families, CommandError> {
     let mut samples = Samples::default();
     Build.collect(&mut samples);
+    placing.collect(&mut samples);
     let resolved = context.settings(Vec::new())?;
     let capacity = resolved.settings().cache.capacity.bytes();
     let level = metrics::cache_level(context.home(), capacity);

@@ -27,6 +27,8 @@ struct NodeView {
     secret_file: Option<PathBuf>,
     /// Who admits to a restricted mesh.
     authorities: Vec<String>,
+    /// The digest of the latency map that it places by.
+    latency_map: Option<String>,
 }
 
 pub(super) async fn bootstrap(args: &BootstrapArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
@@ -68,7 +70,7 @@ async fn serve(
     let resolved = context.settings(args.overrides())?;
     let settings = resolved.settings();
     let node = Node::start(context.home(), settings, order).await?;
-    let recovery = node.recovery;
+    let recovery = node.recovery();
     if recovery.replayed_count + recovery.skipped_count > 0 || recovery.index_rebuilt {
         ui.note(format!(
             "recovered: {} records replayed, {} torn or rotten",
@@ -88,10 +90,16 @@ async fn serve(
     for authority in &authorities {
         fields = fields.field("authority", authority);
     }
+    let latency_map = node.latency_map.clone();
+    if let Some(digest) = &latency_map {
+        fields = fields.field("latency map", digest);
+    }
     if let Some(path) = &secret_file {
         fields = fields.field("mesh secret", path.display());
     }
-    ui.result(fields, NodeView { peer_id, addresses, kind, secret_file: secret_file.clone(), authorities })?;
+    let view =
+        NodeView { peer_id, addresses, kind, secret_file: secret_file.clone(), authorities, latency_map };
+    ui.result(fields, view)?;
     if let Some(path) = &secret_file {
         ui.note(format!(
             "only who has the mesh secret gets in: copy {} to them by a way that you trust; they name the copy with \

@@ -17,6 +17,7 @@ pub(crate) mod gateway;
 pub(crate) mod objects;
 pub(crate) mod sides;
 pub(crate) mod tracer;
+pub(crate) mod web;
 
 /// How long anything here may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);

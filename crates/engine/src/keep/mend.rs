@@ -19,7 +19,7 @@ use futures::stream::{self, StreamExt};
 use super::compare::Compared;
 use super::plan::{Held, gather, most_endangered_first};
 use super::tally::Tally;
-use super::{Keeper, Round};
+use super::{Keeper, Round, Seen};
 use crate::repair::{Outcome, StripeError, Unreached, repair_block, repair_stripe};
 use crate::transfer::{Failure, Transfer};
 
@@ -48,9 +48,26 @@ impl Keeper {
         &mut self,
         transfer: &Transfer,
         differing: Vec<Compared>,
-        mut tally: Tally,
+        tally: Tally,
         round: &mut Round,
     ) {
+        let (seen, mut short) = self.find_short(transfer, differing, tally).await;
+        self.tell(seen);
+        most_endangered_first(&mut short);
+        round.short_count = count(short.len());
+        short.truncate(SHORT_MAX);
+        self.keep_notes_of(&short.iter().map(|held| held.subject).collect());
+        short.retain(|held| self.has_settled(held.subject));
+        self.repair_all(transfer, short, round).await;
+    }
+
+    /// How all groups stand, these among the others that agree, and what is short in these.
+    pub(super) async fn find_short(
+        &mut self,
+        transfer: &Transfer,
+        differing: Vec<Compared>,
+        mut tally: Tally,
+    ) -> (Seen, Vec<Held>) {
         let mut changed = Vec::new();
         for group in differing {
             match self.looked_at.get(&group.group) {
@@ -71,13 +88,7 @@ impl Keeper {
             short.extend(found);
         }
         drop(inventories);
-        self.tell(tally.seen());
-        most_endangered_first(&mut short);
-        round.short_count = count(short.len());
-        short.truncate(SHORT_MAX);
-        self.keep_notes_of(&short.iter().map(|held| held.subject).collect());
-        short.retain(|held| self.has_settled(held.subject));
-        self.repair_all(transfer, short, round).await;
+        (tally.seen(), short)
     }
 
     async fn repair_all(&mut self, transfer: &Transfer, short: Vec<Held>, round: &mut Round) {

@@ -20,7 +20,7 @@ use crate::settings::{MetricsShare, Settings};
 /// What a node answers, and to whom.
 pub(super) struct Answering {
     pub(super) watch: Arc<NetworkWatch>,
-    pub(super) rings: Arc<Rings>,
+    rings: Arc<Rings>,
     server: Server,
     share: MetricsShare,
     /// What each owner may have here, whatever it was admitted for.
@@ -46,7 +46,7 @@ impl Answering {
         settings: &Settings,
         cache: Option<&DiskCache>,
         traffic: &Arc<Traffic>,
-        compute: &Arc<dyn Compute>,
+        (compute, rings): (&Arc<dyn Compute>, &Arc<Rings>),
     ) -> Self {
         let watch = NetworkWatch::new(Arc::clone(traffic) as Arc<dyn TrafficView>);
         server.metrics().add(Arc::clone(&watch) as Arc<dyn Source>);
@@ -55,7 +55,7 @@ impl Answering {
         }
         Self {
             watch,
-            rings: Arc::default(),
+            rings: Arc::clone(rings),
             server: server.clone(),
             share: settings.metrics.share,
             owner_quota: settings.storage.owner_quota.bytes(),

@@ -71,6 +71,8 @@ macro_rules! metrics {
 metrics! {
     /// 1; the version of the program is a label.
     BUILD = Gauge "datamesh_build_info" ["version"];
+    /// 1; the digest of the latency map that is placed by is a label, or `none`: it must be the same in the whole mesh.
+    PLACEMENT = Gauge "datamesh_placement_info" ["latency_map"];
     /// Seconds since the node started.
     UPTIME_SECONDS = Gauge "datamesh_uptime_seconds" [];
 

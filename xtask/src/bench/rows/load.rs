@@ -1,7 +1,6 @@
 //! Rows about many at once, and about little that changed.
 
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use crate::bench::figures::{Bound, Figure, GIB, Line, MIB, Sample, fairness, num
 use crate::bench::link::{Link, Namespace, received};
 use crate::bench::mesh::{Feed, Mesh};
 use crate::bench::process::{Running, wait_until, with_log};
-use crate::bench::route::{Route, Side};
+use crate::bench::route::Route;
 use crate::bench::stream::{self, Stream};
 use crate::bench::{Bench, Measured};
 
@@ -129,7 +128,7 @@ pub(super) fn second_version(bench: &Bench) -> Result<Measured, String> {
         change(&first, &second, seed, size)?;
         // A network of its own: then what its loopback device carries is what this mesh sends.
         let network = Namespace::new()?;
-        let side = Side { namespace: Some(network.pid()), address: Ipv4Addr::LOCALHOST };
+        let side = network.side();
         let route = Route { holders: side.clone(), reader: side };
         let mesh = Mesh::start(bench, &route, folder.path(), NODE_COUNT)?;
         let mut sent = Vec::new();
