@@ -14,7 +14,7 @@ use datamesh_core::receipt::{
 };
 use datamesh_core::scheme::Redundancy;
 use datamesh_core::sign::{Signable, Signed};
-use datamesh_core::summary::Summary;
+use datamesh_core::summary::{KeptBlocks, Summary};
 use datamesh_core::time::{Epoch, Timestamp};
 use datamesh_core::topology::{NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Refusal, Request, Response, StoreRequest, StoredItem};
@@ -157,6 +157,9 @@ fn what_nodes_compare_keeps_its_bytes() {
     check_request("parts-request", &Request::Parts { group, after: Some(parts[1].id()) });
     let put = PutId { owner: owner().owner(), tag: tag() };
     check_request("releases-request", &Request::Releases(vec![put]));
+    let kept = KeptBlocks { put, blocks: vec![BlockId::of(b"block")] };
+    check_request("blocks-request", &Request::Blocks(vec![(put, kept.digest())]));
+    check_response("blocks-response", &Response::Blocks { put_count: 1, changed: vec![kept] });
 
     let mut summary = Summary::empty(group);
     parts.iter().for_each(|part| summary.add(part, true));
