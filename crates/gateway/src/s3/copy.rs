@@ -1,7 +1,7 @@
 //! Copies of objects. What is copied is kept a second time where it lies: no byte of it is moved, unless its class changes.
 
 use datamesh_core::bucket::{
-    BucketName, Content, Extent, Extents, Key, Part, Upload, UploadId, VersionSlot, Versioning,
+    BucketName, Content, Extent, Extents, Key, Part, Upload, UploadId, VersionSlot,
 };
 use datamesh_core::lease::LeaseTag;
 use datamesh_core::limits::EXTENTS_LISTED_MAX;
@@ -12,7 +12,7 @@ use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, ETag, MetadataDirective,
     TaggingDirective,
 };
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use crate::Gateway;
 use crate::body;
@@ -223,7 +223,7 @@ async fn complete_copy(
         let etag = part.etag.clone();
         let part = Part { modified: buckets.world().clock.now(), extent, ..part };
         buckets.put_part(bucket.clone(), key.clone(), id, number, part).await.map_err(map_error)?;
-        S3Result::Ok((number, etag))
+        Ok::<_, S3Error>((number, etag))
     });
     let mut puts = puts.buffered(IN_FLIGHT_MAX);
     let mut named = Vec::new();

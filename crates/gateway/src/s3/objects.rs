@@ -272,7 +272,7 @@ pub(super) async fn attributes(
             let count_max =
                 input.max_parts.and_then(|count| usize::try_from(count).ok()).unwrap_or(PARTS_PAGE_MAX);
             let parts = parts_of(gateway, &names.0, content)?;
-            S3Result::Ok(told_parts(parts, after, count_max.min(PARTS_PAGE_MAX)))
+            Ok::<_, S3Error>(told_parts(parts, after, count_max.min(PARTS_PAGE_MAX)))
         })
         .transpose()?;
     let has_digests = wants(ObjectAttributes::CHECKSUM) && !content.digests.is_empty();
