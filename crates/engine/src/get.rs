@@ -287,7 +287,7 @@ impl Reading {
         // Memory is given out in the order in which it is given back: chunks are written in their order.
         let shares = entries.and_then(|entry| async move { Ok((self.share(&entry).await, entry)) });
         let chunks = shares.map_ok(|(share, entry)| self.chunk(entry, share, wanted)).try_buffered(in_flight);
-        // Boxed, since the compiler can't see of what this nests that it may be sent to another thread.
+        // Boxed, since the compiler can't tell otherwise that whoever gets may be a task of its own.
         let written = self.write_all(chunks.boxed().fuse(), &mut digest, sink).await?;
         Ok((written, digest))
     }

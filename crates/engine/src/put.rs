@@ -373,9 +373,9 @@ impl<'a> Putting<'a> {
                 Ok(Some((cut, (None, chunks, index + 1, run))))
             });
             let in_flight = self.transfer.settings.stripes_in_flight.max(1);
-            let stripes = cuts.map_ok(|cut| self.put_cut(cut)).try_buffered(in_flight);
-            // Boxed, since the compiler can't see of what this nests that it may be sent to another thread.
-            self.collect(stripes.boxed(), &mut manifest).await?
+            // Boxed, since the compiler can't tell otherwise that whoever puts may be a task of its own.
+            let stripes = cuts.map_ok(|cut| self.put_cut(cut)).try_buffered(in_flight).boxed();
+            self.collect(stripes, &mut manifest).await?
         };
         let (size, digest) = chunks.total();
         let finished = manifest.finish(&self.details(size, digest))?;

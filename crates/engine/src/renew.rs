@@ -116,7 +116,9 @@ impl Renewing<'_> {
             if let Some((first, leaf)) = leaf {
                 let mut stripes = stream::iter((first..).zip(leaf.stripes))
                     .map(|(index, stripe)| self.stripe(index, stripe))
-                    .buffer_unordered(self.transfer.settings.stripes_in_flight);
+                    .buffer_unordered(self.transfer.settings.stripes_in_flight)
+                    // Boxed, since the compiler can't tell otherwise that whoever renews may be a task of its own.
+                    .boxed();
                 while let Some(count) = stripes.try_next().await? {
                     total.add(count);
                 }

@@ -4,6 +4,7 @@
 //! conventions. Nothing is decided here: requests are translated to what `datamesh_engine` does, and back.
 
 pub mod auth;
+pub mod body;
 pub mod http;
 pub mod s3;
 pub mod serve;

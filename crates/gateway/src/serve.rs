@@ -104,7 +104,7 @@ async fn converse(
     let mut connection = core::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        _ = stopping.wait_for(|stopping| *stopping) => {
+        () = told(&mut stopping) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -113,6 +113,12 @@ async fn converse(
         tracing::debug!(%error, "a connection was broken off");
     }
     drop(place);
+}
+
+/// Completes once the gateway is to stop.
+async fn told(stopping: &mut watch::Receiver<bool>) {
+    // Who could tell is gone where this fails: then it stops too.
+    drop(stopping.wait_for(|stopping| *stopping).await);
 }
 
 impl Faces {

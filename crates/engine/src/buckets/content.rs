@@ -150,3 +150,30 @@ pub enum StoreError {
     #[error(transparent)]
     Put(#[from] PutError),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datamesh_core::bucket::Extent;
+
+    use crate::buckets::{Buckets, ContentSubject};
+    use crate::progress::Unobserved;
+    use crate::world::{Sink, Source};
+
+    /// Holds where it compiles: gateways let contents be stored, read and copied by tasks of their own.
+    #[test]
+    fn contents_may_be_moved_by_tasks() {
+        fn task<T: Send + 'static>(_make: impl FnOnce(Buckets, Extent) -> T) {}
+        task(|buckets, _| async move {
+            let source: Option<Box<dyn Source>> = None;
+            let subject = ContentSubject::default();
+            buckets.store(&mut *source.expect("never run"), &subject, Arc::new(Unobserved)).await
+        });
+        task(|buckets, extent| async move {
+            let sink: Option<Box<dyn Sink>> = None;
+            buckets.copy(&[extent], 0..1, &mut *sink.expect("never run")).await
+        });
+        task(|buckets, extent| async move { buckets.lease_again(&extent).await });
+    }
+}
