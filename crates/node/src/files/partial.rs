@@ -289,7 +289,11 @@ fn clear_old(journals: &Path) -> io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        let modified = entry.metadata()?.modified()?;
+        let modified = match entry.metadata() {
+            // Another get has just come to its end.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            metadata => metadata?.modified()?,
+        };
         if modified.elapsed().is_ok_and(|age| age > KEPT_FOR)
             && let Ok(mut journal) = JournalFile::open(Arc::new(Files), entry.path())
         {
@@ -403,11 +407,13 @@ pub(super) fn settle(partial: &Path, path: &Path, existing: Existing) -> io::Res
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     use bytes::Bytes;
     use datamesh_engine::world::Sink;
 
-    use super::{Existing, FileSink, Resumption};
+    use super::{Existing, FileSink, Resumption, clear_old};
 
     #[tokio::test]
     async fn the_final_name_appears_only_when_the_file_is_whole() {
@@ -425,6 +431,24 @@ mod tests {
         assert_eq!(fs::read(&path).expect("readable"), b"whole");
         assert!(FileSink::create(&path, Existing::Keep).is_err());
         assert!(FileSink::create(&path, Existing::Replace).is_ok());
+    }
+
+    #[test]
+    fn gets_that_end_meanwhile_are_in_nobodys_way() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in (0..64).cycle().take_while(|_| !ended.load(Ordering::Relaxed)) {
+                    let journal = directory.path().join(format!("journal {number}"));
+                    fs::write(&journal, b"").expect("writable");
+                    fs::remove_file(&journal).expect("removable");
+                }
+            });
+            let cleared: Result<(), _> = (0..5000).try_for_each(|_| clear_old(directory.path()));
+            ended.store(true, Ordering::Relaxed);
+            cleared.expect("what is gone need not be cleared");
+        });
     }
 
     fn resumption(directory: &Path, content: &str) -> Resumption {
