@@ -55,7 +55,14 @@ fn the_aws_command_line_syncs_lists_and_signs() {
     assert_eq!(fs::read(&out).expect("read"), whole[1000..3000]);
     let refused = gateway.run(
         "curl",
-        &["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", &format!("{}/photos/moved", gateway.endpoint)],
+        &[
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+            &format!("{}/photos/moved", gateway.endpoint),
+        ],
     );
     assert_eq!(refused, "403", "nobody reads without a signature");
     gateway.aws(&["s3", "rb", "--force", "s3://photos"]);
@@ -91,7 +98,8 @@ fn restic_backs_up_checks_and_restores() {
     let repository = format!("s3:{}/restic", gateway.endpoint);
     let restic = |words: &[&str]| {
         let common = ["--repo", &repository, "--no-cache", "--quiet"];
-        let mut command = gateway.client(Path::new("restic"), &words.iter().chain(&common).copied().collect::<Vec<_>>());
+        let mut command =
+            gateway.client(Path::new("restic"), &words.iter().chain(&common).copied().collect::<Vec<_>>());
         command.env("RESTIC_PASSWORD", "secret");
         support::gateway::finish(command, words)
     };
@@ -144,7 +152,8 @@ fn another_gateway_of_the_identity_sees_writes_and_takes_over() {
     let other = mesh.path("other-client");
     let secret = json(&mesh.client, &["keys", "export"]).remove(0);
     import_key(&other, support::field(&secret, "secret"));
-    let address = json(&mesh.client, &["networks"]).remove(0)["addresses"][0].as_str().expect("an address").to_owned();
+    let address =
+        json(&mesh.client, &["networks"]).remove(0)["addresses"][0].as_str().expect("an address").to_owned();
     json(&other, &["join", &address]);
     let second = Gateway::start_with(&other, first.key.clone());
     let file = mesh.path("file");

@@ -33,6 +33,8 @@ pub struct Trouble {
     pub cause: Option<Cause>,
     /// What is wrong, in words, where the cause alone doesn't say it.
     pub message: Option<String>,
+    /// What is to be done, in words, where it is not what is to be done about the cause elsewhere.
+    pub own_advice: Option<&'static str>,
     /// Since when it has been told.
     pub since: Option<Timestamp>,
     /// The nodes that tell it.
@@ -63,7 +65,11 @@ impl Trouble {
     /// What is to be done, in words.
     #[must_use]
     pub fn advice(&self) -> &'static str {
-        self.cause.map_or("start more nodes with datamesh service", |cause| alert::advice(self.level, &cause))
+        let of_cause = || {
+            self.cause
+                .map_or("start more nodes with datamesh service", |cause| alert::advice(self.level, &cause))
+        };
+        self.own_advice.unwrap_or_else(of_cause)
     }
 }
 
@@ -136,6 +142,7 @@ impl Overview {
             level: Level::Critical,
             cause: None,
             message: Some(message),
+            own_advice: None,
             since: None,
             nodes: Vec::new(),
         };
@@ -174,7 +181,7 @@ fn add(
         | Cause::CutOff
         | Cause::ClockSkew { .. } => format!(" of {node}"),
     };
-    let fresh = Trouble { level, cause: None, message: None, since, nodes: Vec::new() };
+    let fresh = Trouble { level, cause: None, message: None, own_advice: None, since, nodes: Vec::new() };
     let trouble = all.entry(format!("{}{of_one_node}", cause.key())).or_insert(fresh);
     trouble.level = trouble.level.max(level);
     trouble.cause = Some(trouble.cause.map_or(cause, |known| together(known, cause)));

@@ -1,15 +1,10 @@
 //! `health`: how the mesh and what it holds stand, and what somebody should look at.
 
-use std::collections::BTreeMap;
-
-use datamesh_core::health::{Alert, Cause, Level, NodeHealth};
-use datamesh_core::id::NodeId;
+use datamesh_core::health::Level;
 use datamesh_core::limits::PLACEMENT_GROUPS;
-use datamesh_core::scheme::Redundancy;
-use datamesh_core::time::Timestamp;
-use datamesh_engine::alert::{Condition, action, advice, message};
-use datamesh_engine::standing::{MeshStanding, Outline, availability, mesh, outline};
-use datamesh_engine::survey::{self, Surveyed};
+use datamesh_engine::alert::Condition;
+use datamesh_engine::overview::{Overview, Trouble, overview, words};
+use datamesh_engine::standing::{availability, outline};
 use serde::Serialize;
 
 use crate::args::HealthArgs;
@@ -78,14 +73,6 @@ struct AlertView {
     nodes: Vec<String>,
 }
 
-/// What all nodes have said.
-struct Said {
-    surveyed: Vec<Surveyed>,
-    told: BTreeMap<NodeId, NodeHealth>,
-    failure_domains: usize,
-    watch: Watched,
-}
-
 /// Who looks what is wrong with a mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Watched {
@@ -100,17 +87,11 @@ pub(super) async fn run(args: &HealthArgs, context: &Context, ui: &Ui) -> Result
     let looked = session.client.look().await;
     looked.map_err(|error| CommandError::from_error(Exit::Failed, error))?;
     let watch = if session.client.network().is_some() { Watched::ByItsNodes } else { Watched::ByNobody };
-    let world = &session.client.world;
-    let surveyed = survey::survey(world, STATUS_DEADLINE).await;
-    let answering = surveyed.iter().filter(|node| node.status.is_ok()).map(|node| node.record.node);
-    let told = survey::health(world, answering.collect(), STATUS_DEADLINE).await;
-    let told = told.into_iter().filter_map(|told| Some((told.node, told.health.ok()?))).collect();
-    let failure_domains = world.peers.topology().domain_count();
+    let said = overview(&session.client.world, STATUS_DEADLINE).await;
     session.client.close().await;
-    let said = Said { surveyed, told, failure_domains, watch };
-    let alerts = said.alerts();
-    let worst = alerts.iter().map(|told| told.level).max();
-    let view = said.view(&alerts);
+    let troubles = troubles(&said, watch);
+    let worst = troubles.iter().map(|trouble| trouble.level).max();
+    let view = view(&said, &troubles);
     ui.result(fields(&view), &view)?;
     match worst {
         Some(level) if args.check => {
@@ -121,219 +102,58 @@ pub(super) async fn run(args: &HealthArgs, context: &Context, ui: &Ui) -> Result
     }
 }
 
-/// An alert, and who tells it.
-struct Told {
-    level: Level,
-    /// `None` for what only this client sees.
-    cause: Option<Cause>,
-    message: Option<String>,
-    /// Other advice than the cause's.
-    advice: Option<&'static str>,
-    since: Option<Timestamp>,
-    nodes: Vec<NodeId>,
+/// What is wrong; also with what is stored where nobody else would tell it.
+fn troubles(said: &Overview, watch: Watched) -> Vec<Trouble> {
+    let mut troubles = said.troubles();
+    if watch == Watched::ByNobody
+        && let Some(Condition { level, cause }) = availability(&said.standing().standing)
+    {
+        let (cause, own_advice) = (Some(cause), Some(REPAIR_BY_HAND));
+        troubles.push(Trouble { level, cause, message: None, own_advice, since: None, nodes: Vec::new() });
+        troubles.sort_by_key(|trouble| std::cmp::Reverse(trouble.level));
+    }
+    troubles
 }
 
-impl Told {
-    fn view(&self) -> AlertView {
-        let Self { level, cause, since, nodes, advice: own_advice, .. } = self;
-        let own = self.message.clone();
-        AlertView {
-            level: level.text(),
-            cause: cause.map_or("too-few-nodes".to_owned(), |cause| kind(&cause)),
-            message: own.or_else(|| cause.map(|cause| message(*level, &cause))).unwrap_or_default(),
-            action: cause.map_or("add_nodes", |cause| action(*level, &cause).text()),
-            advice: own_advice.unwrap_or_else(|| {
-                cause.map_or("start more nodes with datamesh service", |cause| advice(*level, &cause))
-            }),
-            since: since.map(instant),
-            nodes: nodes.iter().map(ToString::to_string).collect(),
+impl AlertView {
+    fn new(trouble: &Trouble) -> Self {
+        Self {
+            level: trouble.level.text(),
+            cause: trouble.kind(),
+            message: trouble.words(),
+            action: trouble.action(),
+            advice: trouble.advice(),
+            since: trouble.since.map(instant),
+            nodes: trouble.nodes.iter().map(ToString::to_string).collect(),
         }
     }
 }
 
-/// The first word of what the causes of one trouble have in common.
-fn kind(cause: &Cause) -> String {
-    let key = cause.key();
-    key.split(' ').next().unwrap_or_default().to_owned()
-}
-
-impl Said {
-    fn standing(&self) -> MeshStanding {
-        mesh(self.told.iter().filter_map(|(node, health)| Some((*node, health.led.as_ref()?))))
-    }
-
-    fn view(&self, alerts: &[Told]) -> HealthView {
-        let reachable: Vec<_> = self.surveyed.iter().filter_map(|node| node.status.as_ref().ok()).collect();
-        let standing = self.standing();
-        let outline = outline(&standing.standing);
-        HealthView {
-            nodes_known: self.surveyed.len(),
-            nodes_reachable: reachable.len(),
-            nodes_full: reachable.iter().filter(|status| status.full).count(),
-            failure_domains: self.failure_domains,
-            scheme: Redundancy::largest_for(self.failure_domains).map(|scheme| scheme.to_string()),
-            capacity: reachable.iter().map(|status| status.capacity).sum(),
-            used: reachable.iter().map(|status| status.used).sum(),
-            standing: StandingView {
-                subjects: outline.subject_count,
-                whole: outline.whole,
-                lost: outline.lost,
-                doubtful: standing.standing.doubtful(),
-                survive: outline.by_spare.iter().map(SurviveView::new).collect(),
-                least_score: outline.least_score,
-                groups_unknown: standing.unknown_groups,
-                groups_doubled: standing.doubled_groups,
-                age_s: standing.age_s,
-                words: words(&outline, self.holder_count()),
-            },
-            alerts: alerts.iter().map(Told::view).collect(),
-        }
-    }
-
-    /// Nodes that hold parts, whether they answer or not.
-    fn holder_count(&self) -> usize {
-        self.surveyed.iter().filter(|node| node.record.takes_shards()).count()
-    }
-
-    /// What nodes tell and what this client sees, each trouble once, the worst first.
-    fn alerts(&self) -> Vec<Told> {
-        let mut all: BTreeMap<String, Told> = BTreeMap::new();
-        for (node, health) in &self.told {
-            for Alert { level, cause, since } in &health.alerts {
-                add(&mut all, *node, *level, *cause, Some(*since));
-            }
-        }
-        for node in &self.surveyed {
-            match &node.status {
-                Err(failure) => {
-                    let cause = Cause::Silent { node: node.record.node };
-                    add(&mut all, node.record.node, Level::Warning, cause, None);
-                    if let Some(told) = all.get_mut(&cause.key()) {
-                        told.nodes.retain(|teller| *teller != node.record.node);
-                        told.message = Some(failure.to_string());
-                    }
-                }
-                Ok(status) if status.full => {
-                    add(&mut all, node.record.node, Level::Warning, Cause::DiskFull, None);
-                }
-                Ok(_) => {}
-            }
-        }
-        let own = self.too_few().into_iter().chain(self.unwatched());
-        let mut alerts: Vec<Told> = own.chain(all.into_values()).collect();
-        alerts.sort_by_key(|told| std::cmp::Reverse(told.level));
-        alerts
-    }
-
-    /// What is wrong with what is stored, where nobody else would tell it.
-    fn unwatched(&self) -> Option<Told> {
-        if self.watch == Watched::ByItsNodes {
-            return None;
-        }
-        let Condition { level, cause } = availability(&self.standing().standing)?;
-        let advice = Some(REPAIR_BY_HAND);
-        Some(Told { level, cause: Some(cause), message: None, advice, since: None, nodes: Vec::new() })
-    }
-
-    /// What this client alone sees: that there are too few nodes.
-    fn too_few(&self) -> Vec<Told> {
-        let scheme = Redundancy::largest_for(self.failure_domains);
-        let critical = |message: String| Told {
-            level: Level::Critical,
-            cause: None,
-            message: Some(message),
-            advice: None,
-            since: None,
-            nodes: Vec::new(),
-        };
-        let mut found = Vec::new();
-        if scheme.is_none() {
-            found.push(critical("there are fewer than two failure domains: nothing can be put".to_owned()));
-        }
-        let silent = self.surveyed.iter().filter(|node| node.status.is_err()).count();
-        let bearable = scheme.map_or(0, Redundancy::parity_count);
-        if silent > bearable {
-            found.push(critical(format!(
-                "{silent} nodes do not answer, more than a put survives ({bearable})"
-            )));
-        }
-        found
-    }
-}
-
-/// Adds an alert that a node tells to those of the mesh: what several tell of the same thing is one.
-fn add(all: &mut BTreeMap<String, Told>, node: NodeId, level: Level, cause: Cause, since: Option<Timestamp>) {
-    let of_one_node = match cause {
-        Cause::Availability { .. }
-        | Cause::RepairsFail { .. }
-        | Cause::Silent { .. }
-        | Cause::Failing { .. } => String::new(),
-        Cause::DiskFull
-        | Cause::Rot { .. }
-        | Cause::DiskErrors { .. }
-        | Cause::CutOff
-        | Cause::ClockSkew { .. } => format!(" of {node}"),
-    };
-    let key = format!("{}{of_one_node}", cause.key());
-    let fresh = Told { level, cause: None, message: None, advice: None, since, nodes: Vec::new() };
-    let told = all.entry(key).or_insert(fresh);
-    told.level = told.level.max(level);
-    told.cause = Some(told.cause.map_or(cause, |known| together(known, cause)));
-    told.since = told.since.into_iter().chain(since).min();
-    if !told.nodes.contains(&node) {
-        told.nodes.push(node);
-    }
-}
-
-/// What two nodes tell of the groups that each of them leads.
-fn together(one: Cause, other: Cause) -> Cause {
-    match (one, other) {
-        (
-            Cause::Availability { short, endangered, lost, doubtful },
-            Cause::Availability { short: s, endangered: e, lost: l, doubtful: d },
-        ) => Cause::Availability {
-            short: short.saturating_add(s),
-            endangered: endangered.saturating_add(e),
-            lost: lost.saturating_add(l),
-            doubtful: doubtful.saturating_add(d),
+fn view(said: &Overview, troubles: &[Trouble]) -> HealthView {
+    let reachable: Vec<_> = said.surveyed.iter().filter_map(|node| node.status.as_ref().ok()).collect();
+    let standing = said.standing();
+    let outline = outline(&standing.standing);
+    HealthView {
+        nodes_known: said.surveyed.len(),
+        nodes_reachable: reachable.len(),
+        nodes_full: reachable.iter().filter(|status| status.full).count(),
+        failure_domains: said.failure_domains,
+        scheme: said.scheme().map(|scheme| scheme.to_string()),
+        capacity: reachable.iter().map(|status| status.capacity).sum(),
+        used: reachable.iter().map(|status| status.used).sum(),
+        standing: StandingView {
+            subjects: outline.subject_count,
+            whole: outline.whole,
+            lost: outline.lost,
+            doubtful: standing.standing.doubtful(),
+            survive: outline.by_spare.iter().map(SurviveView::new).collect(),
+            least_score: outline.least_score,
+            groups_unknown: standing.unknown_groups,
+            groups_doubled: standing.doubled_groups,
+            age_s: standing.age_s,
+            words: words(&outline, said.holder_count()),
         },
-        (Cause::RepairsFail { failed, tried }, Cause::RepairsFail { failed: f, tried: t }) => {
-            Cause::RepairsFail { failed: failed.saturating_add(f), tried: tried.saturating_add(t) }
-        }
-        (known, _) => known,
-    }
-}
-
-/// What all that is stored survives, in words.
-fn words(outline: &Outline, holder_count: usize) -> String {
-    let Outline { subject_count, whole, by_spare, lost, .. } = outline;
-    // In a mesh of fewer nodes than parts a node holds several of one stripe.
-    let noun = if holder_count >= outline.widest { "node" } else { "part" };
-    let survive = |spare: usize| match spare {
-        0 => "no further loss".to_owned(),
-        1 => format!("the loss of any 1 more {noun}"),
-        more => format!("the loss of any {more} more {noun}s"),
-    };
-    match by_spare.first_key_value() {
-        None if *lost == 0 => "nothing is stored, as far as is known".to_owned(),
-        None => format!("none of {lost} stripes and blocks can be read"),
-        Some((least, _)) if *lost == 0 && whole == subject_count => {
-            format!("every stripe and block is whole and survives {}", survive(*least))
-        }
-        Some(_) => {
-            let mut parts: Vec<String> = by_spare
-                .iter()
-                .map(|(spare, number)| format!("{number} survive {}", survive(*spare)))
-                .collect();
-            if *lost > 0 {
-                parts.insert(0, format!("{lost} can't be read"));
-            }
-            format!(
-                "{} of {subject_count} stripes and blocks lack parts: {}",
-                subject_count - whole,
-                parts.join(", ")
-            )
-        }
+        alerts: troubles.iter().map(AlertView::new).collect(),
     }
 }
 

@@ -92,7 +92,8 @@ impl Gateway {
 
     /// Runs the AWS command line.
     pub(crate) fn aws(&self, arguments: &[&str]) -> String {
-        let arguments: Vec<&str> = ["--endpoint-url", &self.endpoint].iter().chain(arguments).copied().collect();
+        let arguments: Vec<&str> =
+            ["--endpoint-url", &self.endpoint].iter().chain(arguments).copied().collect();
         self.run("aws", &arguments)
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use datamesh_codec::keys::Identity;
 use datamesh_core::bucket::{
-    Access, AccessKey, Bucket, Change, ChapterId, Content, Extent, Extents, Grant, LOG_VERSION, LogBlock, Part,
-    Slot, Stamp, Upload, UploadId, Value, Version, VersionSlot, Versioning, WriterId,
+    Access, AccessKey, Bucket, Change, ChapterId, Content, Extent, Extents, Grant, LOG_VERSION, LogBlock,
+    Part, Slot, Stamp, Upload, UploadId, Value, Version, VersionSlot, Versioning, WriterId,
 };
 use datamesh_core::encode::encode;
 use datamesh_core::id::ObjectId;
@@ -54,9 +54,14 @@ fn block() -> LogBlock {
         digest: Some("crc32".to_owned()),
     };
     let part = Part { modified, extent: extent(), etag: "5d41".to_owned(), digests: BTreeMap::new() };
-    let grants = vec![Grant { bucket: None, access: Access::Read }, Grant { bucket: Some(bucket.clone()), access: Access::Own }];
-    let access = AccessKey { secret: "secret".to_owned(), created: modified, grants, name: Some("backup".to_owned()) };
-    let made = Bucket { created: stamp(0), versioning: Versioning::Enabled, documents: texts(&[("cors", "<x/>")]) };
+    let grants = vec![
+        Grant { bucket: None, access: Access::Read },
+        Grant { bucket: Some(bucket.clone()), access: Access::Own },
+    ];
+    let access =
+        AccessKey { secret: "secret".to_owned(), created: modified, grants, name: Some("backup".to_owned()) };
+    let made =
+        Bucket { created: stamp(0), versioning: Versioning::Enabled, documents: texts(&[("cors", "<x/>")]) };
     let slots = [
         (Slot::Bucket(bucket.clone()), Some(Value::Bucket(made))),
         (

@@ -1,8 +1,6 @@
 //! Copies of objects. What is copied is kept a second time where it lies: no byte of it is moved, unless its class changes.
 
-use datamesh_core::bucket::{
-    BucketName, Content, Extent, Extents, Key, Part, Upload, UploadId, VersionSlot,
-};
+use datamesh_core::bucket::{BucketName, Content, Extent, Extents, Key, Part, Upload, UploadId, VersionSlot};
 use datamesh_core::lease::LeaseTag;
 use datamesh_core::limits::EXTENTS_LISTED_MAX;
 use datamesh_engine::buckets::{Buckets, ContentSubject, PutCondition, Replaced};

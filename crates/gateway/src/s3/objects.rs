@@ -10,8 +10,9 @@ use hyper::header::HeaderValue;
 use s3s::dto::{
     ETag, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, GetObjectInput,
     GetObjectOutput, HeadObjectInput, HeadObjectOutput, ObjectAttributes, ObjectPart, StorageClass,
-    StreamingBlob, TimestampFormat,
+    TimestampFormat,
 };
+use s3s::stream::DynByteStream;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, dto, s3_error};
 
 use crate::Gateway;
@@ -175,7 +176,8 @@ pub(super) async fn get(
     let body = body::read(&gateway.buckets, extents, asked.range.clone()).await.map_err(map_read)?;
     let tag_count = i32::try_from(shown.content.tags.len()).ok().filter(|count| *count > 0);
     let mut output = describe(shown, &asked, input.checksum_mode.as_ref());
-    output.body = Some(StreamingBlob::new(body));
+    let body: DynByteStream = Box::pin(body);
+    output.body = Some(body.into());
     output.tag_count = tag_count;
     Ok(S3Response::new(output))
 }
