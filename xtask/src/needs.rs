@@ -17,7 +17,7 @@ pub(crate) struct Need {
 }
 
 /// Everything that is needed.
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 12] = [
     Need {
         program: "gcc",
         package: "build-essential",
@@ -38,6 +38,14 @@ const NEEDS: [Need; 8] = [
         package: "redis-server",
         why: "is the backend of archival nodes in tests, which start it themselves",
     },
+    Need {
+        program: "python3",
+        package: "python3-venv",
+        why: "has the AWS command line, boto3 and pyarrow, which tests install into the build folder",
+    },
+    Need { program: "rclone", package: "rclone", why: "copies, syncs and checks through a gateway in tests" },
+    Need { program: "restic", package: "restic", why: "backs up and restores through a gateway in tests" },
+    Need { program: "curl", package: "curl", why: "reads ranges and signed addresses of a gateway in tests" },
 ];
 
 /// What only measuring needs.

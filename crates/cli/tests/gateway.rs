@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use support::gateway::{AccessKey, Gateway};
+use support::gateway::{AccessKey, Gateway, aws};
 use support::objects::wait_until;
 use support::{Mesh, Random, datamesh, import_key, json, same_bytes, text};
 
@@ -133,7 +133,7 @@ fn access_keys_do_what_they_were_granted_and_nothing_else() {
     gateway.key = reader;
     let allowed = |words: &[&str]| {
         let words: Vec<&str> = ["--endpoint-url", &gateway.endpoint].iter().chain(words).copied().collect();
-        gateway.client(Path::new("aws"), &words).output().expect("it runs").status.success()
+        gateway.client(&aws(), &words).output().expect("it runs").status.success()
     };
     assert!(allowed(&["s3", "cp", "s3://shared/file", "-"]));
     assert!(!allowed(&["s3", "cp", "s3://secret/file", "-"]), "another bucket");
@@ -162,7 +162,7 @@ fn another_gateway_of_the_identity_sees_writes_and_takes_over() {
     first.aws(&["s3", "cp", "--only-show-errors", utf8(&file), "s3://shared/key"]);
     let seen = || {
         let words = ["--endpoint-url", &second.endpoint, "s3", "cp", "s3://shared/key", "-"];
-        let output = second.client(Path::new("aws"), &words).output().expect("it runs");
+        let output = second.client(&aws(), &words).output().expect("it runs");
         text(&output.stdout) == "from the first"
     };
     let after = wait_until("the second gateway sees it", Duration::from_secs(30), seen);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{PATIENCE, datamesh, field, json, text, wait_with_output};
 
 /// What Python's clients are installed from, each at one version.
-const PYTHON_CLIENTS: [&str; 2] = ["boto3==1.44.8", "pyarrow==26.0.1"];
+const PYTHON_CLIENTS: [&str; 3] = ["awscli==1.46.3", "boto3==1.44.8", "pyarrow==26.0.1"];
 
 /// A gateway of its own process, killed with the test.
 pub(crate) struct Gateway {
@@ -94,14 +94,14 @@ impl Gateway {
     pub(crate) fn aws(&self, arguments: &[&str]) -> String {
         let arguments: Vec<&str> =
             ["--endpoint-url", &self.endpoint].iter().chain(arguments).copied().collect();
-        self.run("aws", &arguments)
+        finish(self.client(&aws(), &arguments), &arguments)
     }
 
     /// Runs a Python script of the folder `clients`.
     pub(crate) fn python(&self, script: &str, arguments: &[&str]) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
         let words: Vec<&str> = [script.to_str().expect("UTF-8")].iter().chain(arguments).copied().collect();
-        finish(self.client(python(), &words), &words)
+        finish(self.client(&installed("python"), &words), &words)
     }
 }
 
@@ -122,10 +122,15 @@ pub(crate) fn finish(mut command: Command, what: &[&str]) -> String {
     text(&stdout)
 }
 
-/// A Python that has the clients, made once for all tests of this build.
-fn python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
+/// The AWS command line.
+pub(crate) fn aws() -> PathBuf {
+    installed("aws")
+}
+
+/// A program of Python's clients, which are installed once for all tests of this build.
+fn installed(program: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-clients");
         let (lock, ready) = (folder.with_extension("lock"), folder.join("ready"));
         let begun = Instant::now();
@@ -143,8 +148,9 @@ fn python() -> &'static Path {
                 }
             }
         }
-        folder.join("bin/python")
-    })
+        folder.join("bin")
+    });
+    folder.join(program)
 }
 
 fn install(folder: &Path) {
