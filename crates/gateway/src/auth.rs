@@ -6,7 +6,7 @@ use datamesh_core::bucket::{Access, AccessKey};
 use datamesh_engine::buckets::Buckets;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
-use s3s::dto::{CopyObjectInput, CopySource, UploadPartCopyInput};
+use s3s::dto::{CopyObjectInput, CopySource, PostObjectInput, UploadPartCopyInput};
 use s3s::path::S3Path;
 use s3s::{S3Request, S3Result, s3_error};
 
@@ -76,6 +76,14 @@ impl S3Access for Keys {
 
     async fn upload_part_copy(&self, request: &mut S3Request<UploadPartCopyInput>) -> S3Result<()> {
         may_read(request, &request.input.copy_source)
+    }
+
+    /// The library does not tell the name of the file that a form sends. Better refused than put under another key than is meant.
+    async fn post_object(&self, request: &mut S3Request<PostObjectInput>) -> S3Result<()> {
+        if request.input.key.contains("${filename}") {
+            return Err(s3_error!(NotImplemented, "${{filename}} in the key of a form is not implemented"));
+        }
+        Ok(())
     }
 }
 

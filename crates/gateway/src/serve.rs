@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -29,15 +29,17 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD_SIZE_MAX: usize = 64 * 1024;
 /// How long requests may go on once the gateway is to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How often is looked for what has had its time.
+const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 /// The pause after a connection could not be accepted: the process may have too many files open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What requests are given to. Cheap to clone.
 #[derive(Clone)]
 struct Faces {
+    gateway: Gateway,
     s3: S3Service,
     http: Router,
-    domain: Option<Arc<str>>,
 }
 
 /// Serves until it is told to stop, and for a while longer what is under way.
@@ -52,11 +54,11 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let domain = gateway.settings.domain.clone().map(Into::into);
-    let faces = Faces { s3: s3::service(&gateway), http: http::router(gateway), domain };
+    let faces = Faces { s3: s3::service(&gateway), http: http::router(gateway.clone()), gateway };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stopping, told) = watch::channel(false);
     let mut connections = JoinSet::new();
+    let expiring = tokio::spawn(expire(faces.gateway.clone()));
     let mut stop = core::pin::pin!(stop);
     loop {
         let place = Arc::clone(&places).acquire_owned();
@@ -74,6 +76,7 @@ pub async fn serve(
             }
         }
     }
+    expiring.abort();
     // Whoever listens is gone where this fails: then there are no connections.
     let _ = stopping.send(true);
     let ended = async { while connections.join_next().await.is_some() {} };
@@ -81,6 +84,18 @@ pub async fn serve(
         tracing::warn!("requests that were under way for too long are broken off");
     }
     Ok(())
+}
+
+/// Ends what has had its time, again and again.
+async fn expire(gateway: Gateway) {
+    loop {
+        let now = gateway.buckets.world().clock.now();
+        match s3::expire(&gateway.buckets, now).await {
+            Ok(expired) => tracing::debug!(?expired, "what has had its time was ended"),
+            Err(error) => tracing::error!(?error, "what has had its time is not ended"),
+        }
+        tokio::time::sleep(EXPIRE_EVERY).await;
+    }
 }
 
 /// Answers the requests of one connection.
@@ -127,15 +142,7 @@ impl Faces {
             let answered = self.http.clone().oneshot(request.map(Body::new)).await;
             return answered.unwrap_or_else(|never| match never {});
         }
-        match self.s3.call(request.map(s3s::Body::from).map(Into::into)).await {
-            Ok(answer) => answer.map(Body::new),
-            Err(error) => {
-                tracing::debug!(?error, "a request is no HTTP that S3 knows");
-                let mut answer = Response::new(Body::empty());
-                *answer.status_mut() = StatusCode::BAD_REQUEST;
-                answer
-            }
-        }
+        s3::respond(&self.gateway, &self.s3, request.map(s3s::Body::from)).await.map(Body::new)
     }
 
     fn is_for_http<B>(&self, request: &Request<B>) -> bool {
@@ -148,10 +155,10 @@ impl Faces {
 
     /// Whether the host is a bucket's subdomain: then the whole path is a key.
     fn is_of_bucket_host(&self, headers: &HeaderMap) -> bool {
-        let Some(domain) = &self.domain else { return false };
+        let Some(domain) = &self.gateway.settings.domain else { return false };
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-        host.strip_suffix(&**domain).is_some_and(|bucket| bucket.ends_with('.'))
+        host.strip_suffix(domain.as_str()).is_some_and(|bucket| bucket.ends_with('.'))
     }
 }
 

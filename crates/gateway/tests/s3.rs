@@ -22,6 +22,7 @@ fn base64(bytes: &[u8]) -> String {
 async fn what_a_client_library_puts_it_gets_and_lists() {
     let server = Server::start().await;
     server.ask("PUT", "/photos", "").await.ok();
+    opendal::install_default();
     let builder = S3::default()
         .bucket("photos")
         .endpoint(&format!("http://{}", server.address))

@@ -18,6 +18,8 @@ use crate::s3::settings::{LIFECYCLE, document};
 use crate::s3::{blocking, text};
 
 const DAY_MS: u64 = 86_400_000;
+/// After how many days an upload that nobody has completed is given up, whatever the rules say: its parts take space that no list shows.
+const ABANDONED_AFTER_DAYS: u64 = 7;
 /// Most rules of one bucket, and the longest id of one, as S3 has them.
 const RULES_MAX: usize = 1000;
 const ID_SIZE_MAX: usize = 255;
@@ -229,7 +231,8 @@ fn due(rules: &[Rule], key: &str, versions: &[Found], now: Timestamp) -> Vec<End
     ends
 }
 
-/// Ends what has had its time by the rules of each bucket. To be called again and again, a few times a day.
+/// Ends what has had its time by the rules of each bucket, and uploads that nobody has completed for long. To be called again and
+/// again, a few times a day.
 ///
 /// # Errors
 /// When the index can't be read. What can't be ended is left to the next round.
@@ -239,16 +242,16 @@ fn due(rules: &[Rule], key: &str, versions: &[Found], now: Timestamp) -> Vec<End
 pub async fn expire(buckets: &Buckets, now: Timestamp) -> S3Result<Expired> {
     let mut expired = Expired::default();
     for (name, bucket) in buckets.buckets().map_err(map_index)? {
-        let configuration = match document::<BucketLifecycleConfiguration>(&bucket, LIFECYCLE) {
-            Ok(Some(configuration)) => configuration,
-            Ok(None) => continue,
-            Err(error) => {
+        let configuration =
+            document::<BucketLifecycleConfiguration>(&bucket, LIFECYCLE).unwrap_or_else(|error| {
                 tracing::error!(bucket = %name, ?error, "the rules of lifecycle can't be read");
-                continue;
-            }
-        };
-        let rules: Vec<Rule> = configuration.rules.into_iter().filter_map(Rule::of).collect();
-        end_versions(buckets, &name, &rules, now, &mut expired).await?;
+                None
+            });
+        let rules = configuration.into_iter().flat_map(|configuration| configuration.rules);
+        let rules: Vec<Rule> = rules.filter_map(Rule::of).collect();
+        if !rules.is_empty() {
+            end_versions(buckets, &name, &rules, now, &mut expired).await?;
+        }
         end_uploads(buckets, &name, &rules, now, &mut expired).await?;
     }
     Ok(expired)
@@ -348,7 +351,8 @@ async fn end_uploads(
 
 fn is_overdue(rules: &[Rule], key: &Key, upload: &Upload, now: Timestamp) -> bool {
     let past = |rule: &Rule| rule.upload_days.is_some_and(|days| has_passed(upload.begun, days, now));
-    rules.iter().any(|rule| key.as_str().starts_with(&rule.prefix) && past(rule))
+    has_passed(upload.begun, ABANDONED_AFTER_DAYS, now)
+        || rules.iter().any(|rule| key.as_str().starts_with(&rule.prefix) && past(rule))
 }
 
 async fn end_upload(buckets: &Buckets, bucket: BucketName, key: Key, id: UploadId) -> bool {

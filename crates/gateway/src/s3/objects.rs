@@ -266,7 +266,11 @@ pub(super) async fn attributes(
     let input = request.input;
     let names = text::names(&input.bucket, &input.key)?;
     let shown = find(gateway, names.clone(), text::version(input.version_id.as_deref())?).await?;
-    let wants = |attribute: &str| input.object_attributes.iter().any(|asked| asked.as_str() == attribute);
+    // Clients send all of them in one header, which the library leaves as it is.
+    let wants = |attribute: &str| {
+        let mut asked = input.object_attributes.iter().flat_map(|asked| asked.as_str().split(','));
+        asked.any(|asked| asked.trim() == attribute)
+    };
     let (content, version_id) = (&shown.content, shown.version_id());
     let object_parts = (wants(ObjectAttributes::OBJECT_PARTS) && is_of_parts(content))
         .then(|| {
