@@ -79,6 +79,9 @@ impl Gateway {
             .env("AWS_REGION", "us-east-1")
             .env("AWS_ENDPOINT_URL", &self.endpoint)
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("S3_ENDPOINT", &self.endpoint)
+            .env("S3_ACCESS_KEY", &self.key.id)
+            .env("S3_SECRET_KEY", &self.key.secret)
             .env("AWS_PAGER", "")
             .env_remove("AWS_PROFILE")
             .stdin(Stdio::null());

@@ -151,7 +151,7 @@ impl Copying {
             let content = self.attributes.content(size, etag, Extents::Listed(extents), digests);
             (lay_down(&buckets, self.names, content.clone(), PutCondition::None).await?, content)
         } else {
-            self.as_upload(&buckets).await?
+            self.by_upload(&buckets).await?
         };
         let found = buckets.version(&names.0, &names.1, replaced.slot).map_err(map_error)?;
         Ok((replaced, content, found.version.modified))
@@ -182,7 +182,7 @@ impl Copying {
     }
 
     /// More extents than a version lists are the parts of an upload; they become those of another, which is completed at once.
-    async fn as_upload(self, buckets: &Buckets) -> S3Result<(Replaced, Content)> {
+    async fn by_upload(self, buckets: &Buckets) -> S3Result<(Replaced, Content)> {
         let parts = parts_of(&self.gateway, &self.from, &self.shown.content)?;
         let parts: Vec<Part> = parts.into_iter().filter_map(|(_, _, part)| part).collect();
         let Content { size, etag, digests, .. } = self.shown.content;

@@ -69,11 +69,11 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.body.to_vec()).unwrap()
+        String::from_utf8(self.body.to_vec()).expect("UTF-8")
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().unwrap())
+        self.headers.get(name).map(|value| value.to_str().expect("ASCII"))
     }
 
     /// What the first element of this name in the answer's document holds.
@@ -101,22 +101,24 @@ impl Answer {
 fn elements(document: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let behind = document.split(&open).skip(1);
-    behind.map(|rest| rest.split(&close).next().unwrap().to_owned()).collect()
+    behind.map(|rest| rest.split(&close).next().expect("every split has a first").to_owned()).collect()
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let home = tempfile::tempdir().unwrap();
+        let home = tempfile::tempdir().expect("a folder");
         let settings = Settings::default();
-        let mesh = Client::embedded(&Home::at(home.path().to_owned()), &settings).await.unwrap();
+        let mesh = Client::embedded(&Home::at(home.path().to_owned()), &settings)
+            .await
+            .expect("it works on loopback");
         let order = BucketsOrder {
             world: mesh.world.clone(),
             transfer: mesh.transfer,
             owner: Arc::new(Identity::from_seed(&[7; 32])),
-            map: Arc::new(DiskMap::open(&home.path().join("buckets.redb")).unwrap()),
+            map: Arc::new(DiskMap::open(&home.path().join("buckets.redb")).expect("it works on loopback")),
             schemes: Arc::new(Fixed),
         };
-        let (buckets, upkeep) = Buckets::open(order).await.unwrap();
+        let (buckets, upkeep) = Buckets::open(order).await.expect("it works on loopback");
         tokio::spawn(upkeep.run());
         for ((id, secret), bucket, access) in
             [(OWNER, None, Access::Own), (READER, Some("photos"), Access::Read)]
@@ -124,10 +126,13 @@ impl Server {
             let key = AccessKey {
                 secret: secret.to_owned(),
                 created: buckets.world().clock.now(),
-                grants: vec![Grant { bucket: bucket.map(|name| name.parse().unwrap()), access }],
+                grants: vec![Grant {
+                    bucket: bucket.map(|name| name.parse().expect("it works on loopback")),
+                    access,
+                }],
                 name: None,
             };
-            buckets.set_access_key(id.to_owned(), key).await.unwrap();
+            buckets.set_access_key(id.to_owned(), key).await.expect("it works on loopback");
         }
         let gateway = Gateway {
             buckets: buckets.clone(),
@@ -138,8 +143,8 @@ impl Server {
             }),
             metrics: Arc::new(String::new),
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("it works on loopback");
+        let address = listener.local_addr().expect("it works on loopback");
         tokio::spawn(serve(listener, gateway));
         Self { address, buckets, _mesh: mesh, _home: home }
     }
@@ -169,18 +174,22 @@ impl Server {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let stream = TcpStream::connect(self.address).await.unwrap();
+        let stream = TcpStream::connect(self.address).await.expect("it works on loopback");
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("it works on loopback");
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(HOST, self.address.to_string());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let body: Bytes = body.into();
-        let response = sender.send_request(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let response = sender
+            .send_request(request.body(Body::from(body)).expect("it works on loopback"))
+            .await
+            .expect("it works on loopback");
         let (parts, body) = response.into_parts();
-        let chunks: Vec<Bytes> = Body::from(body).map(|chunk| chunk.unwrap()).collect().await;
+        let chunks: Vec<Bytes> =
+            Body::from(body).map(|chunk| chunk.expect("it works on loopback")).collect().await;
         Answer { status: parts.status, headers: parts.headers, body: chunks.concat().into() }
     }
 
@@ -188,8 +197,10 @@ impl Server {
     pub(crate) fn presigned(&self, (id, secret): (&str, &str), method: &str, path: &str) -> String {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let mut now = Vec::new();
-        Timestamp::from(SystemTime::now()).format(TimestampFormat::DateTime, &mut now).unwrap();
-        let now = String::from_utf8(now).unwrap();
+        Timestamp::from(SystemTime::now())
+            .format(TimestampFormat::DateTime, &mut now)
+            .expect("it works on loopback");
+        let now = String::from_utf8(now).expect("it works on loopback");
         let (day, time) = (now[..10].replace('-', ""), now[11..19].replace(':', ""));
         let (date, scope) = (format!("{day}T{time}Z"), format!("{day}/{REGION}/s3/aws4_request"));
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
@@ -222,7 +233,7 @@ impl Server {
 async fn serve(listener: TcpListener, gateway: Gateway) {
     let service = service(&gateway);
     loop {
-        let (stream, _) = listener.accept().await.unwrap();
+        let (stream, _) = listener.accept().await.expect("it works on loopback");
         let (gateway, service) = (gateway.clone(), service.clone());
         tokio::spawn(async move {
             let answer = service_fn(|request: Request<Incoming>| async {

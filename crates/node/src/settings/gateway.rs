@@ -90,7 +90,7 @@ pub struct ClassRule {
 }
 
 impl ListItem for ClassRule {
-    const FORM: &'static str = "list of CLASS=SCHEME, as in GLACIER=archive,REDUCED_REDUNDANCY=1+1";
+    const FORM: &'static str = "list of CLASS=SCHEME, as in GLACIER_IR=archive,REDUCED_REDUNDANCY=1+1";
 
     fn read(text: &str) -> Result<Self, String> {
         let (class, scheme) = text.split_once('=').ok_or_else(|| format!("`{text}` is no CLASS=SCHEME"))?;
