@@ -123,7 +123,7 @@ impl Buckets {
             Ok(vec![put_change(&settings, bucket, key, content, stamp, now)])
         };
         let put = self.change(decide).await;
-        if let Err(ChangeError::Refused(_)) = put {
+        if let Err(ChangeError::Refused(_) | ChangeError::TooLarge(_) | ChangeError::Scheme(_)) = put {
             self.give_back(tags);
         }
         self.replaced(&name, put?)
@@ -222,7 +222,7 @@ impl Buckets {
             Ok(vec![Change { slot, stamp, value: Some(Value::Part(part)) }])
         };
         let put = self.change(decide).await;
-        if let Err(ChangeError::Refused(_)) = put {
+        if let Err(ChangeError::Refused(_) | ChangeError::TooLarge(_) | ChangeError::Scheme(_)) = put {
             self.give_back(vec![tag]);
         }
         put.map(drop)
