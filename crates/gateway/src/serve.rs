@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Method, Request, Response, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -142,7 +142,13 @@ impl Faces {
             let answered = self.http.clone().oneshot(request.map(Body::new)).await;
             return answered.unwrap_or_else(|never| match never {});
         }
-        s3::respond(&self.gateway, &self.s3, request.map(s3s::Body::from)).await.map(Body::new)
+        let in_vain = waits_in_vain(request.headers());
+        let answer = s3::respond(&self.gateway, &self.s3, request.map(s3s::Body::from)).await;
+        let mut answer = answer.map(Body::new);
+        if in_vain {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
     }
 
     fn is_for_http<B>(&self, request: &Request<B>) -> bool {
@@ -150,7 +156,8 @@ impl Faces {
             return false;
         }
         let (method, uri) = (request.method(), request.uri());
-        is_reserved(uri) || is_browser(method, uri, request.headers())
+        let signed = is_signed(uri, request.headers());
+        !signed && (is_reserved(uri) || is_browser(method, uri, request.headers()))
     }
 
     /// Whether the host is a bucket's subdomain: then the whole path is a key.
@@ -166,6 +173,24 @@ impl Faces {
 fn is_reserved(uri: &Uri) -> bool {
     let first = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
     RESERVED_NAMES.contains(&first)
+}
+
+/// Whether a client waits to be told to go on, and has nothing to send: then it is answered at once (RFC 9110, section 10.1.1). The AWS
+/// libraries for Python take what answers their next request on the connection for something else, so it is closed.
+fn waits_in_vain(headers: &HeaderMap) -> bool {
+    let is = |name, wanted: &str| {
+        headers.get(name).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(wanted.as_bytes()))
+    };
+    is(header::EXPECT, "100-continue") && is(header::CONTENT_LENGTH, "0")
+}
+
+/// Whether a request is signed as S3's are: such a one is answered as S3 answers, also where no bucket can be.
+fn is_signed(uri: &Uri, headers: &HeaderMap) -> bool {
+    let authorization = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
+    let query = uri.query().unwrap_or_default();
+    authorization.starts_with(b"AWS")
+        || query.contains("X-Amz-Signature=")
+        || query.contains("AWSAccessKeyId=")
 }
 
 /// Whether somebody opened the address in a browser: S3 clients sign what they ask.
@@ -186,7 +211,17 @@ fn is_browser(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
 mod tests {
     use axum::http::{HeaderMap, HeaderValue, Method, header};
 
-    use super::{is_browser, is_reserved};
+    use super::{is_browser, is_reserved, is_signed};
+
+    #[test]
+    fn what_is_signed_as_s3_requests_are_is_for_s3_whatever_its_path() {
+        let of = |value| HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]);
+        let path = |text: &str| text.parse().expect("a path");
+        assert!(is_signed(&path("/metrics"), &of("AWS4-HMAC-SHA256 Credential=x")));
+        assert!(is_signed(&path("/metrics?X-Amz-Signature=1"), &HeaderMap::new()));
+        assert!(!is_signed(&path("/metrics"), &of("Bearer x.y")));
+        assert!(!is_signed(&path("/api/v1/objects"), &HeaderMap::new()));
+    }
 
     #[test]
     fn reserved_paths_are_not_buckets() {

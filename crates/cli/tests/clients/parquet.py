@@ -12,7 +12,7 @@ from pyarrow import fs
 
 endpoint = urlparse(os.environ["AWS_ENDPOINT_URL"])
 s3 = fs.S3FileSystem(
-    endpoint_override=endpoint.netloc, scheme=endpoint.scheme, region="us-east-1", allow_bucket_creation=True
+    endpoint_override=endpoint.netloc, scheme=endpoint.scheme, region="us-east-1", allow_bucket_creation=True, allow_bucket_deletion=True
 )
 s3.create_dir("tables")
 random.seed(1)

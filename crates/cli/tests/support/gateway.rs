@@ -84,6 +84,7 @@ impl Gateway {
             .env("S3_SECRET_KEY", &self.key.secret)
             .env("AWS_PAGER", "")
             .env_remove("AWS_PROFILE")
+            .env_remove("AWS_CA_BUNDLE")
             .stdin(Stdio::null());
         command
     }
