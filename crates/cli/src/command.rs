@@ -106,7 +106,7 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Health(args) => health::run(args, context, ui).await,
         Command::Metrics(args) => metrics::run(args, context, ui).await,
         Command::Bandwidth(_) => bandwidth::run(context, ui).await,
-        Command::Up(args) => up::run(args, context, ui).await,
+        Command::Up(args) => Box::pin(up::run(args, context, ui)).await,
         Command::Demo(args) => Box::pin(demo::run(args, context, ui)).await,
         Command::Bench(args) => bench::run(args, context, ui).await,
         Command::BenchFetch(args) => bench_fetch::run(args, context, ui).await,

@@ -241,7 +241,7 @@ mod tests {
         assert!(!is_browser(&Method::PUT, &root, &html));
         assert!(!is_browser(&Method::GET, &root, &HeaderMap::new()));
         assert!(!is_browser(&Method::GET, &"/?X-Amz-Signature=1".parse().expect("a path"), &html));
-        let mut signed = html.clone();
+        let mut signed = html;
         signed.insert(header::AUTHORIZATION, HeaderValue::from_static("AWS4-HMAC-SHA256 x"));
         assert!(!is_browser(&Method::GET, &root, &signed));
     }

@@ -47,7 +47,7 @@ pub(super) async fn run(args: &UpArgs, context: &Context, ui: &Ui) -> Result<(),
         context.interrupt().wait().await;
         Ok(())
     } else {
-        serve(args, context, ui).await
+        Box::pin(serve(args, context, ui)).await
     };
     ui.note("stopping");
     let stops = futures::future::join_all(nodes.into_iter().map(NodeProcess::stop)).await;

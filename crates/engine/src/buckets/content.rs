@@ -164,16 +164,13 @@ mod tests {
     /// Holds where it compiles: gateways let contents be stored, read and copied by tasks of their own.
     #[test]
     fn contents_may_be_moved_by_tasks() {
-        fn task<T: Send + 'static>(_make: impl FnOnce(Buckets, Extent) -> T) {}
-        task(|buckets, _| async move {
-            let source: Option<Box<dyn Source>> = None;
+        type Given = (Buckets, Extent, Box<dyn Source>, Box<dyn Sink>);
+        fn task<T: Send + 'static>(_make: impl FnOnce(Given) -> T) {}
+        task(|(buckets, _, mut source, _)| async move {
             let subject = ContentSubject::default();
-            buckets.store(&mut *source.expect("never run"), &subject, Arc::new(Unobserved)).await
+            buckets.store(&mut *source, &subject, Arc::new(Unobserved)).await
         });
-        task(|buckets, extent| async move {
-            let sink: Option<Box<dyn Sink>> = None;
-            buckets.copy(&[extent], 0..1, &mut *sink.expect("never run")).await
-        });
-        task(|buckets, extent| async move { buckets.lease_again(&extent).await });
+        task(|(buckets, extent, _, mut sink)| async move { buckets.copy(&[extent], 0..1, &mut *sink).await });
+        task(|(buckets, extent, _, _)| async move { buckets.lease_again(&extent).await });
     }
 }

@@ -98,7 +98,7 @@ pub struct Upkeep {
 
 /// What goes on beside changes.
 enum Done {
-    Polled(Result<Polled, MapError>),
+    Polled(Result<Box<Polled>, MapError>),
     Tidied(Result<(), MapError>),
 }
 
@@ -394,7 +394,7 @@ impl Upkeep {
                 Ok(chapters) => poll(&order, follower, chapters).await,
                 Err(error) => Err(error),
             };
-            Done::Polled(polled)
+            Done::Polled(polled.map(Box::new))
         }
         .boxed()
     }
@@ -409,8 +409,9 @@ impl Upkeep {
     }
 
     /// Takes in what others have written.
-    fn polled(&mut self, polled: Result<Polled, MapError>) {
-        let taken = polled.and_then(|Polled { follower, read, .. }| {
+    fn polled(&mut self, polled: Result<Box<Polled>, MapError>) {
+        let taken = polled.and_then(|polled| {
+            let Polled { follower, read, .. } = *polled;
             let latest = take_in(&self.order, &read)?;
             self.own.last = self.own.last.max(latest);
             self.follower = Some(follower);

@@ -222,7 +222,7 @@ fn the_parts_of_an_upload_live_as_long_as_what_was_made_of_them() {
     // What was made of it is deleted; a part that is learnt of later is not kept either.
     let deleted =
         Change { slot: Slot::Version(name(), key(0), VersionSlot::Null), stamp: stamp(14), value: None };
-    let map = with(vec![ended(12, true), made(12), deleted.clone(), part(2, 9), part(3, 13)]);
+    let map = with(vec![ended(12, true), made(12), deleted, part(2, 9), part(3, 13)]);
     assert_eq!(released(&map).len(), 4, "also what came too late");
     let rows = map.0.lock().expect("not poisoned");
     assert!(!rows.keys().any(|row| row.starts_with(&rows::parts(&name(), &id))));
