@@ -1,7 +1,7 @@
 //! The native API: objects, health, metrics.
 //!
 //! [`router`] is all of it: what is under `/api/v1`, the dashboard, metrics and probes, and manifests of public objects by the
-//! conventions of the web. Every route is a row of a table ([`routes`]), which the router, the checks of tokens and the
+//! conventions of the web. Every route is a row of a table (`routes`), which the router, the checks of tokens and the
 //! description in OpenAPI are all made from.
 
 mod answer;
