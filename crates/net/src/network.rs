@@ -371,7 +371,8 @@ impl Network {
         self.ask(|reply| Command::Peers { reply }).await.unwrap_or_default()
     }
 
-    /// Waits until a node was reached and has told all nodes that it knows. A node that knows of no other is joined.
+    /// Waits until a node was reached and has told all nodes that it knows. A node that knows of no other is joined. A client that was
+    /// told of one node alone waits for those that it may yet hear of more from.
     ///
     /// # Errors
     /// [`JoinError`] when the deadline passes first.
@@ -380,12 +381,13 @@ impl Network {
     /// It may be called again.
     pub async fn joined(&self, deadline: Duration) -> Result<(), JoinError> {
         let mut joining = self.shared.joining.clone();
-        let waited = tokio::select! {
+        tokio::select! {
             () = self.shared.closing.cancelled() => return Err(JoinError::Closed),
-            waited = timeout(deadline, joining.wait_for(Joining::decided)) => waited.is_ok(),
-        };
+            // However it ended, what is known by now decides.
+            _ = timeout(deadline, joining.wait_for(Joining::decided)) => {}
+        }
         let joining = self.shared.joining.borrow().clone();
-        if waited && joining.joined {
+        if joining.joined || joining.alone {
             return Ok(());
         }
         let (is_other, is_not_admitted) = (joining.is_other_mesh(), joining.is_not_admitted());

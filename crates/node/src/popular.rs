@@ -12,10 +12,13 @@ use datamesh_engine::progress::Unobserved;
 use datamesh_engine::transfer::{Transfer, TransferSettings};
 use datamesh_engine::world::World;
 use datamesh_store::cache::DiskCache;
+use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::metrics::{Samples, Source, Value, definition as metric};
 
+/// Stripes that are pulled at once.
+const PULLS_IN_FLIGHT: usize = 4;
 /// Stripes that may wait to be pulled; what is wanted beyond that has to be wanted once more.
 const WAITING_MAX: usize = 1024;
 /// Stripes that were pulled last: until an entry is seen in the cache, it is wanted by others who don't know.
@@ -61,30 +64,42 @@ impl Wishes {
 }
 
 impl Waiting {
-    /// Pulls what is wanted, one stripe after another, until nobody can want anything any more.
-    pub(crate) async fn pull_all(mut self, world: World, settings: TransferSettings) {
+    /// Pulls what is wanted, a few stripes at once, until nobody can want anything any more.
+    pub(crate) async fn pull_all(self, world: World, settings: TransferSettings) {
+        let Self { mut parts, tally } = self;
         let mut pulled: VecDeque<StripeId> = VecDeque::new();
-        while let Some(part) = self.parts.recv().await {
-            let Subject::Stripe(stripe) = part.subject else { continue };
-            if pulled.contains(&stripe) {
-                continue;
+        let mut pulls = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                part = parts.recv(), if pulls.len() < PULLS_IN_FLIGHT => {
+                    let Some(part) = part else { break };
+                    let Subject::Stripe(stripe) = part.subject else { continue };
+                    if !pulled.contains(&stripe) {
+                        pulled.truncate(PULLED_MAX - 1);
+                        pulled.push_front(stripe);
+                        let world = world.clone();
+                        pulls.push(async move { (stripe, pull_one(world, settings, part).await) });
+                    }
+                }
+                Some((stripe, done)) = pulls.next(), if !pulls.is_empty() => {
+                    if done {
+                        tally.succeeded.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        pulled.retain(|other| *other != stripe);
+                        tally.failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
             }
-            // The mesh as it is known now, in which nothing is held against anyone.
-            let transfer = Transfer::start(world.clone(), settings, Arc::new(Unobserved)).await;
-            let counter = match pull(&transfer, part).await {
-                Ok(_) => {
-                    pulled.truncate(PULLED_MAX - 1);
-                    pulled.push_front(stripe);
-                    &self.tally.succeeded
-                }
-                Err(error) => {
-                    tracing::debug!(%stripe, %error, "what is wanted can't be pulled");
-                    &self.tally.failed
-                }
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Pulls the stripe of a part, and says whether that was done.
+async fn pull_one(world: World, settings: TransferSettings, part: PartId) -> bool {
+    // The mesh as it is known now, in which nothing is held against anyone.
+    let transfer = Transfer::start(world, settings, Arc::new(Unobserved)).await;
+    let pulled = pull(&transfer, part).await;
+    pulled.inspect_err(|error| tracing::debug!(?part, %error, "what is wanted can't be pulled")).is_ok()
 }
 
 impl Source for Wishes {

@@ -296,7 +296,7 @@ settings! {
         /// How many transfers it has under way at once, in place of `transfer.concurrent_transfers`.
         concurrent_transfers: ConcurrentTransfers = "256",
         /// What storage classes mean, beside STANDARD, which goes by `put.scheme` and `put.policy`; `auto` where the mesh is too small.
-        classes: Vec<ClassRule> = "STANDARD_IA=auto,REDUCED_REDUNDANCY=1+1,GLACIER_IR=archive",
+        classes: Vec<ClassRule> = "STANDARD_IA=auto,REDUCED_REDUNDANCY=1+1,GLACIER_IR=16+8",
     }
     /// What this program tells others of its work.
     metrics: MetricsSettings {

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use datamesh_core::id::{BlockId, ItemId, StripeId};
+use datamesh_core::id::{BlockId, ItemId, ShardId, StripeId};
 use datamesh_core::manifest::Stripe;
 use datamesh_engine::world::{Cache, Clock};
 use futures::FutureExt;
@@ -35,7 +35,7 @@ use futures::future::BoxFuture;
 
 use self::doorkeeper::{Doorkeeper, Sighting};
 use self::entry::{Key, Subject};
-use self::shards::ShardIndex;
+use self::shards::{ShardIndex, ShardPlace};
 use self::space::{Lookup, Space};
 use self::writer::{Writer, WriterThread};
 use crate::read::Readers;
@@ -238,8 +238,13 @@ impl Shared {
     fn has(&self, item: &ItemId) -> bool {
         match item {
             ItemId::Block(block) => self.space.exists(&Key::Block(*block)),
-            ItemId::Shard(shard) => self.shards.find(&self.space, shard, self.clock.elapsed()).is_some(),
+            ItemId::Shard(shard) => self.place(shard).is_some(),
         }
+    }
+
+    fn place(&self, shard: &ShardId) -> Option<ShardPlace> {
+        let written = self.tally.admissions.load(Ordering::Relaxed);
+        self.shards.find(&self.space, shard, self.clock.elapsed(), written)
     }
 
     fn item(&self, item: ItemId) -> Option<Bytes> {
@@ -249,7 +254,7 @@ impl Shared {
                 Lookup::Missing => None,
             },
             ItemId::Shard(shard) => {
-                let place = self.shards.find(&self.space, &shard, self.clock.elapsed())?;
+                let place = self.place(&shard)?;
                 let bytes = self.space.read_shard(&place, &shard);
                 if bytes.is_none() {
                     self.shards.forget(&shard);

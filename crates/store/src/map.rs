@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use datamesh_engine::world::{Map, MapError, MapRow};
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, TableDefinition, TableError};
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, StorageError, TableDefinition, TableError,
+};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows v1");
 
@@ -45,7 +47,7 @@ impl DiskMap {
         let open = || Database::builder().set_cache_size(CACHE_SIZE).create(path);
         match open() {
             Ok(database) => Ok(Self { database }),
-            Err(DatabaseError::Storage(redb::StorageError::Corrupted(why))) => {
+            Err(DatabaseError::Storage(why)) if is_damage(&why) => {
                 let aside = path.with_extension("damaged");
                 tracing::error!(path = %path.display(), %why, "the index is damaged: it is set aside and made anew");
                 std::fs::rename(path, aside).map_err(|error| failed(DatabaseError::Storage(error.into())))?;
@@ -86,6 +88,15 @@ impl DiskMap {
             read(table).map(Some)
         };
         found().map_err(|error: redb::Error| MapError(error.to_string()))
+    }
+}
+
+/// Whether what is in the file is no map: nothing that another attempt could read.
+fn is_damage(error: &StorageError) -> bool {
+    match error {
+        StorageError::Corrupted(_) => true,
+        StorageError::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
     }
 }
 

@@ -58,6 +58,8 @@ pub(crate) enum Notice {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Joining {
     pub(crate) joined: bool,
+    /// A node has told all that it knows, which is itself: another one may know more. Its clock may be wrong, so that it believes nobody.
+    pub(crate) alone: bool,
     /// Addresses that it joins through.
     entry_count: usize,
     /// Why whom could not be reached, by address or node.
@@ -94,7 +96,11 @@ impl Joining {
     /// Whether more waiting can't change how it ends.
     pub(crate) fn decided(&self) -> bool {
         let all_tried = self.entry_count > 0 && self.failures.len() >= self.entry_count;
-        self.joined || self.is_not_admitted() || (all_tried && self.is_other_mesh())
+        let others_tried = self.failures.len() + 1 >= self.entry_count;
+        self.joined
+            || (self.alone && others_tried)
+            || self.is_not_admitted()
+            || (all_tried && self.is_other_mesh())
     }
 
     /// Whether all that answered are of another mesh.
@@ -311,8 +317,13 @@ impl Upkeep {
                     self.joining.send_modify(|joining| joining.failed(node.to_string(), missed));
                     return;
                 }
-                let joined = |joining: &mut Joining| !std::mem::replace(&mut joining.joined, true);
-                if self.joining.send_if_modified(joined) && self.direction == Direction::Pull {
+                let alone =
+                    self.direction == Direction::Pull && self.others().iter().all(|other| *other == node);
+                let reached = |joining: &mut Joining| {
+                    let state = if alone { &mut joining.alone } else { &mut joining.joined };
+                    !std::mem::replace(state, true)
+                };
+                if self.joining.send_if_modified(reached) && !alone && self.direction == Direction::Pull {
                     self.hasten();
                 }
             }

@@ -1,7 +1,8 @@
 //! Which entry a data shard lies in, for nodes that serve shards out of the cache.
 //!
 //! Entries come and go by the hands of other processes, so the index is looked up in memory and refreshed from the folders that
-//! changed, at most once a second. What it says may be out of date: the shard is checked where it is read.
+//! changed: at once when this process has written an entry, else at most once a second. What it says may be out of date: the shard is checked
+//! where it is read.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -40,18 +41,27 @@ struct Known {
     /// What was seen of each folder: when it changed last, and the stripes in it with their shards.
     folds: BTreeMap<u8, (SystemTime, BTreeMap<StripeId, Vec<ShardId>>)>,
     refreshed: Option<Duration>,
+    /// Entries that this process had written by then.
+    written: u64,
 }
 
 impl ShardIndex {
-    /// Where a shard lies, as far as is known. `now` is time since some fixed instant.
-    pub(super) fn find(&self, space: &Space, shard: &ShardId, now: Duration) -> Option<ShardPlace> {
+    /// Where a shard lies, as far as is known. `now` is time since some fixed instant, `written` the entries that this process has written.
+    pub(super) fn find(
+        &self,
+        space: &Space,
+        shard: &ShardId,
+        now: Duration,
+        written: u64,
+    ) -> Option<ShardPlace> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = known.shards.get(shard) {
             return Some(*place);
         }
         let fresh = known.refreshed.is_some_and(|then| now.saturating_sub(then) < REFRESH_EVERY);
-        if !fresh {
+        if !fresh || known.written != written {
             known.refreshed = Some(now);
+            known.written = written;
             (0..=u8::MAX).for_each(|fold| known.refresh(space, fold));
         }
         known.shards.get(shard).copied()
