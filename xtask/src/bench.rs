@@ -25,10 +25,32 @@ mod process;
 mod record;
 mod route;
 mod rows;
+mod s3;
 mod stream;
 mod wire;
 
 pub(crate) use link::Namespace;
+pub(crate) use process::{command, output};
+
+/// A mesh behind a gateway, for those who ask it things.
+pub(crate) struct S3Server(s3::own::Own);
+
+impl S3Server {
+    /// Starts it below a folder: so many nodes of this program, and a gateway that codes by this scheme.
+    pub(crate) fn start(program: &Path, folder: &Path, count: usize, scheme: &str) -> Result<Self, String> {
+        s3::own::Own::start(mesh::Keeping::Everything, program, folder, count, scheme).map(Self)
+    }
+
+    /// Where it is and who may do everything.
+    pub(crate) fn endpoint(&self) -> &s3::Endpoint {
+        s3::Server::endpoint(&self.0)
+    }
+
+    /// Another key, and its secret, with this grant.
+    pub(crate) fn access_key(&self, grant: &str) -> Result<(String, String), String> {
+        self.0.access_key(grant)
+    }
+}
 
 /// What the command takes.
 pub(crate) const HELP: &str = "\
@@ -184,7 +206,7 @@ pub(crate) fn run(arguments: &[&str], repository: &Path) -> Result<(), BenchErro
         println!("the machine is busy (load {:.1}): rates will be low, over a link above all", session.load);
     }
     needs::provide_for_bench()?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from);
+    let target = target(repository);
     let own = target.join("bench-transfer");
     let place = options.place.clone().unwrap_or_else(|| own.clone());
     for folder in [&own, &place] {
@@ -193,10 +215,7 @@ pub(crate) fn run(arguments: &[&str], repository: &Path) -> Result<(), BenchErro
     sweep(&place)?;
     let program = match &options.program {
         Some(program) => absolute(program)?,
-        None => {
-            cargo(&["build", "--locked", "--release", "--package", "datamesh"], &[], repository)?;
-            target.join("release/datamesh")
-        }
+        None => release_build(repository)?,
     };
     let size_divisor = if options.small { SMALL_DIVISOR } else { 1 };
     let bench = Bench { program, place: absolute(&place)?, runs: options.runs, size_divisor };
@@ -212,6 +231,17 @@ pub(crate) fn run(arguments: &[&str], repository: &Path) -> Result<(), BenchErro
     } else {
         Err(BenchError::Failed(format!("not measured: {}", failed.join(", "))))
     }
+}
+
+/// Where cargo builds.
+pub(crate) fn target(repository: &Path) -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from)
+}
+
+/// Builds the program as it is released.
+pub(crate) fn release_build(repository: &Path) -> Result<PathBuf, String> {
+    cargo(&["build", "--locked", "--release", "--package", "datamesh"], &[], repository)?;
+    Ok(target(repository).join("release/datamesh"))
 }
 
 /// What the record comes to.

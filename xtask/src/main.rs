@@ -10,6 +10,8 @@ use crate::tree::Tree;
 mod bench;
 mod chart;
 mod check;
+#[cfg(target_os = "linux")]
+mod conformance;
 mod crate_file;
 mod durability;
 #[cfg(target_os = "linux")]
@@ -32,6 +34,7 @@ cargo xtask COMMAND
   bench-transfer  measures transfers beside iperf3; `cargo xtask bench-transfer --help` says more
   bench-idle      measures what a node costs while nothing happens and writes its part of docs/repair.md; as root;
                   with `--small` a little, into target/bench-idle, to see that it works
+  conformance     runs a public suite of tests of S3 against a gateway and writes its part of docs/s3.md
   power-cuts [N]  cuts the power of an ext4 N times, 1,000 unless told, during put, repair and gc; as root
   durability      simulates ten years of meshes and writes docs/durability.md; `cargo xtask durability --help` says more
   help            this text
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         ["acceptance"] => run::run(&acceptance_steps(), &repository()),
         ["bench-transfer", ref rest @ ..] => return bench_transfer(rest),
         ["bench-idle", ref rest @ ..] => return bench_idle(rest),
+        ["conformance"] => return conformance(),
         ["breaks"] => run::run(&breaks_steps(), &repository()),
         ["durability", ref rest @ ..] => return durability(rest),
         ["power-cuts", ref rest @ ..] => return power_cuts(rest),
@@ -103,6 +107,16 @@ fn bench_idle(arguments: &[&str]) -> ExitCode {
 #[cfg(not(target_os = "linux"))]
 fn bench_idle(_: &[&str]) -> ExitCode {
     ended(Err("bench-idle counts packets in a network namespace of Linux".to_owned()))
+}
+
+#[cfg(target_os = "linux")]
+fn conformance() -> ExitCode {
+    ended(conformance::run(&repository()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn conformance() -> ExitCode {
+    ended(Err("the mesh that is asked runs on Linux".to_owned()))
 }
 
 fn durability(arguments: &[&str]) -> ExitCode {

@@ -11,6 +11,7 @@ use s3s::path::S3Path;
 use s3s::{S3Request, S3Result, s3_error};
 
 use crate::s3::errors::map_index;
+use crate::s3::form::FileName;
 use crate::s3::text;
 
 /// The keys of the owner whose buckets these are, and what they allow.
@@ -78,10 +79,10 @@ impl S3Access for Keys {
         may_read(request, &request.input.copy_source)
     }
 
-    /// The library does not tell the name of the file that a form sends. Better refused than put under another key than is meant.
+    /// Puts the name of the file into the key where the form asks for that.
     async fn post_object(&self, request: &mut S3Request<PostObjectInput>) -> S3Result<()> {
-        if request.input.key.contains("${filename}") {
-            return Err(s3_error!(NotImplemented, "${{filename}} in the key of a form is not implemented"));
+        if let Some(name) = request.extensions.get::<FileName>() {
+            request.input.key = name.in_key(&request.input.key);
         }
         Ok(())
     }
@@ -132,6 +133,9 @@ fn need_of(operation: &str) -> Option<Need> {
         | "HeadObject"
         | "GetObjectAttributes"
         | "GetObjectTagging"
+        | "GetBucketAcl"
+        | "GetObjectAcl"
+        | "GetBucketOwnershipControls"
         | "GetBucketVersioning"
         | "GetBucketTagging"
         | "GetBucketCors"
@@ -146,9 +150,11 @@ fn need_of(operation: &str) -> Option<Need> {
         | "UploadPartCopy"
         | "CompleteMultipartUpload"
         | "AbortMultipartUpload"
+        | "PutObjectAcl"
         | "PutObjectTagging"
         | "DeleteObjectTagging" => Need::There(Access::Write),
         "DeleteBucket"
+        | "PutBucketAcl"
         | "PutBucketVersioning"
         | "PutBucketTagging"
         | "DeleteBucketTagging"
@@ -201,7 +207,7 @@ mod tests {
     #[test]
     fn what_is_not_named_is_not_there() {
         assert_eq!(need_of("GetBucketPolicy"), None);
-        assert_eq!(need_of("PutObjectAcl"), None);
+        assert_eq!(need_of("PutBucketPolicy"), None);
         assert_eq!(need_of("ListBuckets"), Some(Need::Key));
     }
 }

@@ -8,11 +8,14 @@ mod cors;
 mod delete;
 pub mod digests;
 pub mod errors;
+pub(crate) mod form;
 mod host;
 pub mod lifecycle;
 mod list;
 mod objects;
+mod ownership;
 mod parts;
+mod presigned;
 mod put;
 mod settings;
 pub(crate) mod text;
@@ -82,10 +85,13 @@ pub async fn respond(gateway: &Gateway, service: &S3Service, request: HttpReques
                  whitelisted by the resource's CORS spec."
             )),
         },
-        _ => service.call(request).await.unwrap_or_else(|error| {
-            tracing::error!(?error, "a request can't be answered");
-            error_response(s3_error!(InternalError))
-        }),
+        _ => match admit(gateway, request).await {
+            Ok(request) => service.call(request).await.unwrap_or_else(|error| {
+                tracing::error!(?error, "a request can't be answered");
+                error_response(s3_error!(InternalError))
+            }),
+            Err(error) => error_response(error),
+        },
     };
     response.headers_mut().extend(allowed.into_iter().flatten());
     response.headers_mut().insert(REQUEST_ID.clone(), id);
@@ -98,6 +104,12 @@ pub async fn respond(gateway: &Gateway, service: &S3Service, request: HttpReques
         *response.body_mut() = Body::empty();
     }
     response
+}
+
+/// Refuses what the library would go further with.
+async fn admit(gateway: &Gateway, request: HttpRequest) -> S3Result<HttpRequest> {
+    presigned::check(request.uri())?;
+    form::admit(gateway, request).await
 }
 
 fn error_response(error: S3Error) -> HttpResponse {
@@ -153,6 +165,13 @@ operations! {
     head_bucket(HeadBucketInput) -> HeadBucketOutput = buckets::head;
     list_buckets(ListBucketsInput) -> ListBucketsOutput = buckets::list;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = buckets::location;
+
+    get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput = ownership::bucket_acl;
+    put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput = ownership::put_bucket_acl;
+    get_object_acl(GetObjectAclInput) -> GetObjectAclOutput = ownership::object_acl;
+    put_object_acl(PutObjectAclInput) -> PutObjectAclOutput = ownership::put_object_acl;
+    get_bucket_ownership_controls(GetBucketOwnershipControlsInput)
+        -> GetBucketOwnershipControlsOutput = ownership::controls;
 
     get_object(GetObjectInput) -> GetObjectOutput = objects::get;
     head_object(HeadObjectInput) -> HeadObjectOutput = objects::head;

@@ -2,17 +2,21 @@
 
 mod support;
 
+use std::time::Duration;
+
 use datamesh_core::bucket::Versioning;
 use datamesh_core::time::Timestamp;
 use datamesh_gateway::s3::expire;
 use opendal::Operator;
 use opendal::services::S3;
 use s3s::crypto::{Checksum, Crc32, Md5};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::support::{OWNER, READER, Server, hex, noise};
 
 const MIB: usize = 1 << 20;
+/// How long an answer may take that needs nothing.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
 fn base64(bytes: &[u8]) -> String {
     base64_simd::STANDARD.encode_to_string(bytes)
@@ -79,9 +83,90 @@ async fn nobody_does_what_their_key_does_not_allow() {
     assert_eq!(server.ask("GET", "/", "").await.elements("Name"), ["letters", "photos"]);
     server.ask("GET", "/photos?policy=", "").await.refused(501, "NotImplemented");
     server.ask("PUT", "/metrics", "").await.refused(400, "InvalidBucketName");
-    server.ask("PUT", "/photos", "").await.refused(409, "BucketAlreadyOwnedByYou");
+    // In this region making it again is well, and nothing changes.
+    server.ask("PUT", "/photos", "").await.ok();
+    assert_eq!(server.ask("GET", "/photos/key", "").await.ok().text(), "bytes");
     server.ask("DELETE", "/photos", "").await.refused(409, "BucketNotEmpty");
     server.ask("GET", "/nothing/key", "").await.refused(404, "NoSuchBucket");
+}
+
+/// The head of a form with these fields, up to the file's first bytes.
+fn form_head(fields: &[(&str, &str)]) -> String {
+    let field = |(name, value): &(&str, &str)| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let fields: String = fields.iter().map(field).collect();
+    format!("{fields}--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nfirst bytes")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_are_refused_before_their_file_is_read() {
+    let server = Server::start().await;
+    server.ask("PUT", "/photos", "").await.ok();
+    let of = |id: &str| format!("{id}/20260101/us-east-1/s3/aws4_request");
+    let (reader, nobody, owner) = (of(READER.0), of("nobody"), of(OWNER.0));
+    for (fields, code) in [
+        (vec![("key", "k")], "AccessDenied"),
+        (vec![("key", "k"), ("x-amz-credential", reader.as_str())], "AccessDenied"),
+        (vec![("key", "k"), ("X-Amz-Credential", nobody.as_str())], "InvalidAccessKeyId"),
+        (vec![("key", "k"), ("AWSAccessKeyId", READER.0)], "AccessDenied"),
+        (
+            vec![("key", "k"), ("x-amz-credential", owner.as_str()), ("x-amz-signature", "0")],
+            "InvalidRequest",
+        ),
+    ] {
+        let head = form_head(&fields);
+        // Far more is announced than ever comes: whoever waits for the file never answers.
+        let request = format!(
+            "POST /photos HTTP/1.1\r\nHost: {}\r\nContent-Type: multipart/form-data; boundary=b\r\n\
+             Content-Length: 60000000\r\n\r\n{head}",
+            server.address
+        );
+        let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        while !String::from_utf8_lossy(&answer).contains("</Error>") {
+            let read = tokio::time::timeout(ANSWER_DEADLINE, stream.read(&mut buffer)).await;
+            let count = read.expect("it is answered before the file is there").unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&buffer[..count]);
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.contains(&format!("<Code>{code}</Code>")), "{fields:?}: {answer}");
+    }
+    server.ask("GET", "/photos/k", "").await.refused(404, "NoSuchKey");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_the_owners_is_told_in_words_of_s3_and_not_changed() {
+    let server = Server::start().await;
+    server.ask("PUT", "/photos", "").await.ok();
+    server.ask("PUT", "/photos/key", "bytes").await.ok();
+    for path in ["/photos?acl=", "/photos/key?acl="] {
+        let acl = server.ask_with(READER, "GET", path, &[], "").await.ok();
+        assert_eq!(acl.elements("Permission"), ["FULL_CONTROL"], "{path}");
+        assert_eq!(acl.elements("ID").len(), 2, "{path}");
+        let private = [("x-amz-acl", "private")];
+        server.ask_with(OWNER, "PUT", path, &private, "").await.ok();
+        let public = [("x-amz-acl", "public-read")];
+        server.ask_with(OWNER, "PUT", path, &public, "").await.refused(400, "AccessControlListNotSupported");
+        server.ask_with(READER, "PUT", path, &private, "").await.refused(403, "AccessDenied");
+    }
+    let controls = server.ask("GET", "/photos?ownershipControls=", "").await.ok();
+    assert_eq!(controls.elements("ObjectOwnership"), ["BucketOwnerEnforced"]);
+    let tagged = [("x-amz-tagging", "a=1&b=2")];
+    server.ask_with(OWNER, "PUT", "/photos/tagged", &tagged, "").await.ok();
+    for method in ["GET", "HEAD"] {
+        let answer = server.ask_with(READER, method, "/photos/tagged", &[], "").await.ok();
+        assert_eq!(answer.header("x-amz-tagging-count"), Some("2"), "{method}");
+    }
+    let list = server.ask("GET", "/photos?delimiter=&list-type=2", "").await.ok();
+    assert_eq!((list.elements("Key").len(), list.element("Delimiter")), (2, None));
+    server
+        .send("GET", "/photos/key?X-Amz-Signature=0&X-Amz-Expires=604801", &[], "")
+        .await
+        .refused(400, "AuthorizationQueryParametersError");
 }
 
 #[tokio::test(flavor = "multi_thread")]

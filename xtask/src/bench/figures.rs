@@ -37,6 +37,12 @@ pub(super) enum Figure {
     Half,
     /// The time that 99 of 100 take at most; milliseconds.
     Late,
+    /// Objects per second.
+    PerSecond,
+    /// Processor milliseconds of all processes of the server per object.
+    CpuEach,
+    /// Peak resident memory of the process that clients of S3 talk to, MiB; of all runs the largest.
+    GatewayMemory,
     /// Bytes that went over the network, as a share of those for the first version.
     Sent,
     /// Bytes that the nodes hold more, as a share of those for the first version.
@@ -59,6 +65,9 @@ impl Figure {
             Self::Fairness => "fairness",
             Self::Half => "p50, ms",
             Self::Late => "p99, ms",
+            Self::PerSecond => "objects/s",
+            Self::CpuEach => "CPU ms each",
+            Self::GatewayMemory => "peak gateway, MiB",
             Self::Sent => "sent, of the first",
             Self::Stored => "stored, of the first",
         }
@@ -68,13 +77,15 @@ impl Figure {
     pub(super) fn text(self, value: f64) -> String {
         match self {
             Self::Rate | Self::RawRate if value >= 100.0 => format!("{value:.0}"),
-            Self::Rate | Self::RawRate | Self::ClientMemory | Self::NodeMemory => format!("{value:.1}"),
-            Self::Half | Self::Late => format!("{value:.1}"),
+            Self::Rate | Self::RawRate | Self::ClientMemory | Self::NodeMemory | Self::GatewayMemory => {
+                format!("{value:.1}")
+            }
+            Self::Half | Self::Late | Self::CpuEach => format!("{value:.1}"),
             Self::OfRaw | Self::Cpu => format!("{value:.2}"),
             Self::OfLink | Self::WireOverhead | Self::Sent | Self::Stored => {
                 format!("{:.1} %", value * 100.0)
             }
-            Self::Failures => format!("{value:.0}"),
+            Self::Failures | Self::PerSecond => format!("{value:.0}"),
             Self::Fairness => format!("{value:.3}"),
         }
     }
@@ -82,7 +93,9 @@ impl Figure {
     /// How the values of several runs become one.
     fn of_runs(self, values: &mut [f64]) -> Option<f64> {
         match self {
-            Self::ClientMemory | Self::NodeMemory | Self::Failures => values.iter().copied().reduce(f64::max),
+            Self::ClientMemory | Self::NodeMemory | Self::GatewayMemory | Self::Failures => {
+                values.iter().copied().reduce(f64::max)
+            }
             _ => median(values),
         }
     }

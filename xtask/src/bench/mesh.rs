@@ -99,18 +99,18 @@ impl Mesh {
     /// # Errors
     /// When one of them doesn't start, or they don't find each other in time.
     pub(super) fn start(bench: &Bench, route: &Route, folder: &Path, count: usize) -> Result<Self, String> {
-        Self::start_keeping(Keeping::Everything, bench, route, folder, count)
+        Self::start_keeping(Keeping::Everything, &bench.program, route, folder, count)
     }
 
     /// The same, with nodes that keep no more than this.
     pub(super) fn start_keeping(
         keeping: Keeping,
-        bench: &Bench,
+        program: &Path,
         route: &Route,
         folder: &Path,
         count: usize,
     ) -> Result<Self, String> {
-        let (program, nodes) = (bench.program.display().to_string(), Vec::new());
+        let (program, nodes) = (program.display().to_string(), Vec::new());
         let mut mesh = Self { program, route: route.clone(), folder: folder.to_owned(), nodes, keeping };
         for number in 0..count {
             let entry = mesh.nodes.first().map(|node| node.address.clone());
@@ -225,10 +225,8 @@ impl Mesh {
 
     /// Runs a client command as a process of its own, and measures it and the nodes.
     pub(super) fn client(&self, arguments: &[&str], feed: Feed) -> Result<Operation, String> {
-        let mut command = self.command(arguments);
         // What was got before must come from the nodes again.
-        command.env(CACHE_CAPACITY, NO_CACHE);
-        self.run(command, arguments[0], feed)
+        self.run(self.command_without_cache(arguments), arguments[0], feed)
     }
 
     fn run(&self, mut command: Command, name: &str, feed: Feed) -> Result<Operation, String> {
@@ -298,7 +296,15 @@ impl Mesh {
         self.nodes.iter().fold(Usage::default(), |sum, node| sum.and(node.running.usage()))
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A client command that keeps nothing of what it gets.
+    pub(super) fn command_without_cache(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(arguments);
+        command.env(CACHE_CAPACITY, NO_CACHE);
+        command
+    }
+
+    /// A client command.
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.route.reader.bound(&self.program);
         let home = self.folder.join("client");
         command.args(["--quiet", "--json", "--home"]).arg(home).args(arguments);

@@ -58,7 +58,7 @@ pub(super) fn forget_peak(pid: u32) {
 }
 
 /// A command that sees none of this program's own variables and no terminal.
-pub(super) fn command(program: impl AsRef<Path>) -> Command {
+pub(crate) fn command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("DATAMESH_")) {
@@ -83,7 +83,7 @@ pub(super) fn bound(program: &str) -> Command {
 ///
 /// # Errors
 /// When it can't be started or fails, with what it said.
-pub(super) fn output(command: &mut Command) -> Result<String, String> {
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let what = command.get_program().to_string_lossy().into_owned();
     let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
     let output = output.map_err(|error| format!("{what} can't be started: {error}"))?;

@@ -7,9 +7,10 @@ mod link;
 mod load;
 mod loopback;
 mod memory;
+mod s3;
 
 /// All of them, in the order of the table.
-pub(super) const ROWS: [Row; 10] = [
+pub(super) const ROWS: [Row; 13] = [
     Row {
         name: "one-holder",
         about: "one file from the only node that holds it, on loopback, beside other programs",
@@ -63,6 +64,24 @@ pub(super) const ROWS: [Row; 10] = [
         about: "what is sent of a file that is put again after a little of it changed",
         chosen: Chosen::ByDefault,
         measure: load::second_version,
+    },
+    Row {
+        name: "s3",
+        about: "1 GiB and 2,000 objects of 4 KiB through the gateway, beside Garage",
+        chosen: Chosen::ByDefault,
+        measure: s3::beside,
+    },
+    Row {
+        name: "s3-stalled",
+        about: "small puts through the gateway beside clients that stall",
+        chosen: Chosen::ByDefault,
+        measure: s3::stalled,
+    },
+    Row {
+        name: "s3-memory",
+        about: "the gateway's memory with 64 uploads of 1 GiB at once; takes a quarter of an hour",
+        chosen: Chosen::ByName,
+        measure: s3::memory,
     },
     Row {
         name: "terabyte",

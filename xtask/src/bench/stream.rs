@@ -6,6 +6,8 @@ use std::path::Path;
 
 /// Bytes that are made or compared at once.
 const BUFFER_SIZE: usize = 1 << 20;
+/// Bytes that are made at once for a reader.
+const READ_SIZE: usize = 64 << 10;
 /// Steps of the counter behind the bytes, and the factors that mix it: splitmix64.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 const MIX: [u64; 2] = [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB];
@@ -49,6 +51,11 @@ impl Stream {
         out.flush()
     }
 
+    /// Its next bytes, so many, to be read.
+    pub(super) fn take_bytes(self, size: u64) -> Bytes {
+        Bytes { stream: self, buffer: Vec::new(), read: 0, left: size }
+    }
+
     /// Whether an input has its next bytes, so many, and then ends.
     pub(super) fn is(&mut self, size: u64, mut input: impl Read) -> io::Result<bool> {
         let (mut expected, mut found) = (vec![0; BUFFER_SIZE], vec![0; BUFFER_SIZE]);
@@ -66,6 +73,31 @@ impl Stream {
             left -= count as u64;
         }
         Ok(input.read(&mut found[..1])? == 0)
+    }
+}
+
+/// So many bytes of a stream, to be read.
+pub(super) struct Bytes {
+    stream: Stream,
+    buffer: Vec<u8>,
+    /// Of the buffer, what is read.
+    read: usize,
+    left: u64,
+}
+
+impl Read for Bytes {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.read == self.buffer.len() {
+            let count = usize::try_from(self.left).map_or(READ_SIZE, |left| left.min(READ_SIZE));
+            self.buffer.resize(count.next_multiple_of(8), 0);
+            self.stream.fill(&mut self.buffer);
+            self.buffer.truncate(count);
+            (self.read, self.left) = (0, self.left - count as u64);
+        }
+        let count = (self.buffer.len() - self.read).min(out.len());
+        out[..count].copy_from_slice(&self.buffer[self.read..self.read + count]);
+        self.read += count;
+        Ok(count)
     }
 }
 

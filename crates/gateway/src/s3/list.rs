@@ -85,6 +85,7 @@ pub(super) async fn first(
 ) -> S3Result<S3Response<ListObjectsOutput>> {
     let ListObjectsInput { bucket, delimiter, encoding_type, marker, max_keys, prefix, .. } = request.input;
     let form = Form::of(encoding_type.as_ref())?;
+    let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty());
     let (count, count_max) = page_size(max_keys, "max-keys")?;
     let order = ListOrder {
         prefix: prefix.clone().unwrap_or_default(),
@@ -125,6 +126,7 @@ pub(super) async fn second(
         ..
     } = request.input;
     let form = Form::of(encoding_type.as_ref())?;
+    let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty());
     let (count, count_max) = page_size(max_keys, "max-keys")?;
     let after = match continuation_token.as_deref() {
         Some(token) => Some(from_token(token)?),
@@ -180,6 +182,7 @@ pub(super) async fn versions(
         ..
     } = request.input;
     let form = Form::of(encoding_type.as_ref())?;
+    let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty());
     let (count, count_max) = page_size(max_keys, "max-keys")?;
     let order = ListOrder {
         prefix: prefix.clone().unwrap_or_default(),

@@ -6,7 +6,7 @@ use datamesh_core::bucket::{BucketName, Content, Extents, Key, Part, VersionSlot
 use datamesh_core::limits::UPLOAD_PARTS_MAX;
 use datamesh_core::time::Timestamp;
 use datamesh_engine::buckets::{ChangeError, Found, Refused};
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use s3s::dto::{
     ETag, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, GetObjectInput,
     GetObjectOutput, HeadObjectInput, HeadObjectOutput, ObjectAttributes, ObjectPart, StorageClass,
@@ -25,6 +25,8 @@ use crate::s3::{blocking, text};
 
 /// The media type of what was put without one.
 const UNKNOWN_MEDIA_TYPE: &str = "binary/octet-stream";
+/// Says how many tags an object has.
+const TAGGING_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
 /// Most parts of one page of a list.
 pub(super) const PARTS_PAGE_MAX: usize = 1000;
 
@@ -174,7 +176,7 @@ pub(super) async fn get(
     let content = shown.content.clone();
     let extents = blocking(move || buckets.extents(&bucket, &content).map_err(map_read)).await?;
     let body = body::read(&gateway.buckets, extents, asked.range.clone()).await.map_err(map_read)?;
-    let tag_count = i32::try_from(shown.content.tags.len()).ok().filter(|count| *count > 0);
+    let tag_count = tag_count(&shown.content);
     let mut output = describe(shown, &asked, input.checksum_mode.as_ref());
     let body: DynByteStream = Box::pin(body);
     output.body = Some(body.into());
@@ -197,8 +199,9 @@ pub(super) async fn head(
     };
     conditions.check(&shown.content.etag, shown.modified)?;
     let asked = asked(gateway, &names.0, &shown.content, input.range, input.part_number)?;
+    let tag_count = tag_count(&shown.content);
     let told = describe(shown, &asked, input.checksum_mode.as_ref());
-    Ok(S3Response::new(HeadObjectOutput {
+    let mut response = S3Response::new(HeadObjectOutput {
         accept_ranges: told.accept_ranges,
         cache_control: input.response_cache_control.or(told.cache_control),
         checksum_crc32: told.checksum_crc32,
@@ -222,7 +225,17 @@ pub(super) async fn head(
         version_id: told.version_id,
         website_redirect_location: told.website_redirect_location,
         ..HeadObjectOutput::default()
-    }))
+    });
+    // The library knows it of what is got alone.
+    if let Some(count) = tag_count {
+        response.headers.insert(TAGGING_COUNT, count.into());
+    }
+    Ok(response)
+}
+
+/// How many tags there are, where there are some.
+fn tag_count(content: &Content) -> Option<i32> {
+    i32::try_from(content.tags.len()).ok().filter(|count| *count > 0)
 }
 
 /// What is told of a content, short of its bytes.

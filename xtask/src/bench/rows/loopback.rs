@@ -89,7 +89,8 @@ pub(super) fn put(bench: &Bench) -> Result<Measured, String> {
         for (keeping, samples) in [(Keeping::Everything, &mut kept), (Keeping::NoShards, &mut lost)] {
             // A mesh of its own each time: what was put before would fill the disk and the page cache.
             let own = bench.folder()?;
-            let mesh = Mesh::start_keeping(keeping, bench, &Route::loopback(), own.path(), NODE_COUNT)?;
+            let mesh =
+                Mesh::start_keeping(keeping, &bench.program, &Route::loopback(), own.path(), NODE_COUNT)?;
             let put = mesh.put("file", &file, &["--scheme", "4+2"], Feed::Files)?;
             if put.result["acknowledged"] != "whole" {
                 return Err(format!("the put was acknowledged as {}", put.result["acknowledged"]));

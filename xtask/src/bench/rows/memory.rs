@@ -53,7 +53,7 @@ const TERABYTE_SMALL: u64 = 1_000_000_000;
 pub(super) fn terabyte(bench: &Bench) -> Result<Measured, String> {
     let (folder, size) = (bench.folder()?, if bench.is_small() { TERABYTE_SMALL } else { TERABYTE });
     let route = Route::loopback();
-    let mesh = Mesh::start_keeping(Keeping::NoShards, bench, &route, folder.path(), NODE_COUNT)?;
+    let mesh = Mesh::start_keeping(Keeping::NoShards, &bench.program, &route, folder.path(), NODE_COUNT)?;
     let options = ["--scheme", "4+2"];
     let put = mesh.put("stream", Path::new("-"), &options, Feed::Made { seed: SEED, size })?;
     let case = format!("put of {} GB into nodes that lose it", size / 1_000_000_000);
