@@ -30,6 +30,8 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(60);
 const LIVE_WITHIN: Duration = Duration::from_secs(30);
 /// How often the key may be pressed that goes from one thing to the next, before what is looked for must have come.
 const TABS_MAX: usize = 60;
+/// Into how many stripes what is put by the command line is cut.
+const STRIPES: u64 = 33;
 /// What is put through the page: long enough that it is seen to move.
 const UPLOAD_SIZE: u64 = 48_000_000;
 /// What is dropped onto the page.
@@ -111,7 +113,7 @@ impl Stage {
             let standing = &self.health()["standing"];
             number(standing, "groups_unknown") == 0
                 && number(standing, "groups_doubled") == 0
-                && number(standing, "subjects") > 6
+                && number(standing, "subjects") > STRIPES
                 && number(standing, "whole") == number(standing, "subjects")
         });
         objects
@@ -178,7 +180,7 @@ fn the_page_says_what_the_command_line_says() {
     browser.shoot("sign-in");
     stage.enter();
     stage.put();
-    let put = "return fetch('/api/v1/objects?name=report.pdf', { method: 'POST', body: new Uint8Array(7e6), \
+    let put = "return fetch('/api/v1/objects?name=report.pdf', { method: 'POST', body: Uint8Array.from({ length: 7e6 }, () => Math.random() * 256), \
                headers: { Authorization: `Bearer ${arguments[0]}` } }).then((response) => response.status)";
     assert_eq!(browser.run(put, &[&stage.token()]), 201);
     browser.wait_until("it is among the transfers", "document.querySelector('.transfer.completed')");

@@ -1,7 +1,7 @@
 // One node, and one object.
 
 import { Problem, get } from "./api.js";
-import { bar, brief, bytes, card, duration, el, fill, instant, none, number, percent } from "./dom.js";
+import { bar, brief, bytes, card, duration, el, fill, instant, none, number, percent, readable } from "./dom.js";
 import { stateOf } from "./map.js";
 
 function facts(pairs) {
@@ -45,7 +45,7 @@ export async function drawNode(parent, id, back) {
         el("h3.behind", {}, "Addresses"), peer.addresses.length ? el("ul.plain", {}, peer.addresses.map((address) => el("li.id", {}, address))) : none("It has no address: it is in this process.")),
     ),
     card("Alerts about it", peer.alerts.length
-      ? el("ul.rows", {}, peer.alerts.map((alert) => el(`li.alert.${alert.level === "WARNING" ? "warn" : "bad"}`, {}, el("span.badge", {}, alert.level), el("div.grow", {}, el("p", {}, alert.message), el("p.dim", {}, alert.advice)))))
+      ? el("ul.rows", {}, peer.alerts.map((alert) => el(`li.alert.${alert.level === "WARNING" ? "warn" : "bad"}`, {}, el("span.badge", {}, alert.level), el("div.grow", {}, el("p", { title: alert.message }, readable(alert.message)), el("p.dim", {}, alert.advice)))))
       : none("None.")),
   );
 }

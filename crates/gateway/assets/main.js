@@ -3,7 +3,7 @@
 import { forget, get, keep, listen, token } from "./api.js";
 import { drawBucket, drawBuckets } from "./browse.js";
 import { drawFind, drawNode, drawObject, failed } from "./details.js";
-import { announce, el, fill } from "./dom.js";
+import { announce, el, fill, readable } from "./dom.js";
 import { drawOverview, remember } from "./overview.js";
 
 /** Between two looks at one node or object, at the least: each asks nodes. */
@@ -16,6 +16,8 @@ const state = { mesh: null, traffic: null, transfers: [], denied: null };
 const left = new Map();
 let stop = null;
 let view = null;
+/** Whether a finger or a button of the mouse is down: what it is on must be there when it goes up. */
+let pressed = false;
 /** What the view is drawn in. An answer that comes after the reader has gone on falls into one that is not shown any more. */
 let page = main;
 /** Draws the node or object anew that is shown, if one is. */
@@ -74,7 +76,7 @@ function began(event, data) {
     const before = state.mesh?.health.alerts.map((alert) => alert.message).join();
     state.mesh = data;
     const now = data.health.alerts.map((alert) => alert.message).join();
-    if (before !== undefined && before !== now) announce(now ? `Alerts: ${data.health.alerts[0].message}` : "There are no alerts any more");
+    if (before !== undefined && before !== now) announce(now ? `Alerts: ${readable(data.health.alerts[0].message)}` : "There are no alerts any more");
   } else if (event === "transfers") {
     Object.assign(state, data);
   }
@@ -83,7 +85,7 @@ function began(event, data) {
 }
 
 function drawLive() {
-  if (view !== "overview" || state.denied || !token()) return;
+  if (view !== "overview" || state.denied || pressed || !token()) return;
   drawOverview(page, state);
   entitle();
 }
@@ -93,6 +95,7 @@ function lookAgain() {
   if (!look || lookingAgain) return;
   lookingAgain = setTimeout(async () => {
     lookingAgain = null;
+    if (pressed) return lookAgain();
     const [shown, badge] = [page, page.querySelector(".title .badge")?.textContent];
     // That the gateway does not answer is said above: what it said last is worth more than that.
     await look?.().catch((error) => { if (error.status !== 0) fill(shown, failed(error)); });
@@ -191,6 +194,7 @@ document.getElementById("skip").addEventListener("click", (event) => { event.pre
 document.getElementById("leave").addEventListener("click", () => { forget(); signIn("You have signed out."); });
 // Dropped beside the place for it, a file must not replace the page.
 for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
+for (const name of ["pointerdown", "pointerup", "pointercancel"]) window.addEventListener(name, (event) => { pressed = event.type === "pointerdown"; }, true);
 window.addEventListener("hashchange", turn);
 window.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !document.querySelector("dialog[open]")) main.querySelector(".back a")?.click();

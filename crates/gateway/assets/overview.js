@@ -1,6 +1,6 @@
 // The mesh at a glance: what survives what, who is there, what moves, and what somebody should look at.
 
-import { bar, brief, bytes, card, duration, el, fill, instant, none, number, percent, rate, spark } from "./dom.js";
+import { bar, brief, bytes, card, duration, el, fill, instant, none, number, percent, rate, readable, spark } from "./dom.js";
 import { drawMap } from "./map.js";
 
 const GROUPS = 16384;
@@ -98,7 +98,7 @@ function alerts({ health }) {
       `li.alert.${alert.level === "WARNING" ? "warn" : "bad"}`,
       {},
       el("span.badge", {}, alert.level),
-      el("div.grow", {}, el("p", {}, alert.message), el("p.dim", {}, alert.advice, alert.since ? " · since " : "", instant(alert.since)),
+      el("div.grow", {}, el("p", { title: alert.message }, readable(alert.message)), el("p.dim", {}, alert.advice, alert.since ? " · since " : "", instant(alert.since)),
         el("p.dim", {}, alert.nodes.length ? "told by" : null, alert.nodes.slice(0, 4).map((node) => el("a.id", { href: `#/node/${node}`, "data-key": `${alert.cause} ${node}` }, brief(node))))),
     ));
   return card("Alerts", rows.length ? el("ul.rows", {}, rows) : none("Nothing that somebody should look at."));

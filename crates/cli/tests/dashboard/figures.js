@@ -2,7 +2,7 @@
 
 const [health, peers] = [...arguments].map((text) => JSON.parse(text));
 return (async () => {
-  const { brief, bytes, number, percent } = await import("/assets/dom.js");
+  const { brief, bytes, number, percent, readable } = await import("/assets/dom.js");
   const missing = [];
   const says = (where, element, text) => {
     if (!element?.innerText.includes(text)) missing.push(`${where}: ${text}`);
@@ -22,7 +22,7 @@ return (async () => {
   }
   says("stored", at(stored), `${number(health.standing.subjects)} stripes and blocks, ${number(health.standing.whole)} of them whole`);
   for (const alert of health.alerts) {
-    for (const text of [alert.level, alert.message, alert.advice]) says("alerts", at('section[aria-label="Alerts"]'), text);
+    for (const text of [alert.level, readable(alert.message), alert.advice]) says("alerts", at('section[aria-label="Alerts"]'), text);
   }
   if (document.querySelectorAll(".alert").length !== health.alerts.length) missing.push(`${health.alerts.length} alerts`);
   for (const peer of peers) {

@@ -181,9 +181,16 @@ impl Browser {
 
     /// Clicks on the first element that a selector finds, with the mouse, as soon as it is there.
     pub(crate) fn click(&self, selector: &str) {
-        let there = format!("document.querySelector('{selector}')");
-        self.wait_until(&format!("{selector} is there"), &there);
-        self.wait(selector, async { self.client().find(Locator::Css(selector)).await?.click().await });
+        self.wait_for(&format!("{selector} is there"), SHOWN_WITHIN, || {
+            let clicking = async {
+                match self.client().find(Locator::Css(selector)).await?.click().await {
+                    Err(error) if error.is_stale_element_reference() => Ok(false),
+                    clicked => clicked.map(|()| true),
+                }
+            };
+            // What is drawn anew between being found and being clicked on is found again.
+            self.holds(&format!("document.querySelector('{selector}')")) && self.wait(selector, clicking)
+        });
     }
 
     /// Types into an element; into one for files, their paths.
