@@ -1,8 +1,9 @@
 // What does not fit on the screen: the page where it is wider, and what can be used but can't be reached or hit.
 
+// On a phone the inner width grows with a page that is too wide, and the client's does not.
 const width = document.documentElement.clientWidth;
 const wrong = [];
-if (document.documentElement.scrollWidth > window.innerWidth) wrong.push(`the page is ${document.documentElement.scrollWidth} wide`);
+if (document.documentElement.scrollWidth > width) wrong.push(`the page is ${document.documentElement.scrollWidth} wide`);
 for (const element of document.querySelectorAll("a[href], button, label.main, input:not(.visually-hidden)")) {
   if (!element.checkVisibility() || element.classList.contains("skip")) continue;
   const box = element.getBoundingClientRect();
