@@ -17,7 +17,7 @@ pub(crate) struct Need {
 }
 
 /// Everything that is needed.
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 14] = [
     Need {
         program: "gcc",
         package: "build-essential",
@@ -46,6 +46,8 @@ const NEEDS: [Need; 12] = [
     Need { program: "rclone", package: "rclone", why: "copies, syncs and checks through a gateway in tests" },
     Need { program: "restic", package: "restic", why: "backs up and restores through a gateway in tests" },
     Need { program: "curl", package: "curl", why: "reads ranges and signed addresses of a gateway in tests" },
+    Need { program: "chromium", package: "chromium", why: "shows the dashboard in tests" },
+    Need { program: "chromedriver", package: "chromium-driver", why: "clicks, types and looks at it there" },
 ];
 
 /// What only measuring needs.

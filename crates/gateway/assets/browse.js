@@ -82,7 +82,8 @@ export async function drawBucket(parent, bucket, prefix, after = null) {
   const table = el("div.scroll", {}, el("table.files", {}, el("thead", {}, head), el("tbody", {}, folders, rows)));
   const more = page.next ? el("button.quiet", { type: "button", onclick: () => drawBucket(parent, bucket, prefix, page.next).catch(say) }, "Next page") : null;
   const first = after ? el("button.quiet", { type: "button", onclick: () => drawBucket(parent, bucket, prefix).catch(say) }, "First page") : null;
-  fill(parent, crumbs(bucket, prefix), dropZone(bucket, prefix), el("div.uploads", { id: "uploads" }), trouble,
+  const title = el("h1.visually-hidden", {}, prefix.split("/").filter(Boolean).at(-1) ?? bucket);
+  fill(parent, title, crumbs(bucket, prefix), dropZone(bucket, prefix), el("div.uploads", { id: "uploads" }), trouble,
     rows.length + folders.length ? table : none("Nothing is here yet."), el("p.pages", {}, first, more));
   drawUploads();
 }

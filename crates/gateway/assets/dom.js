@@ -57,6 +57,8 @@ export function percent(share) {
 export const number = (count) => count.toLocaleString("en");
 /** An id short enough for a box. Those of nodes all begin alike. */
 export const brief = (id) => (id.startsWith("12D3KooW") ? `…${id.slice(-8)}` : id.length > 18 ? `${id.slice(0, 8)}…${id.slice(-8)}` : id);
+/** A text in which the ids of nodes are short. */
+export const readable = (text) => text.replace(/12D3KooW\w{44}/g, brief);
 
 /** An instant as the reader's own clock has it. */
 export function instant(text) {

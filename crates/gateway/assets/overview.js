@@ -1,6 +1,6 @@
 // The mesh at a glance: what survives what, who is there, what moves, and what somebody should look at.
 
-import { bar, brief, bytes, card, duration, el, fill, instant, none, number, percent, rate, spark } from "./dom.js";
+import { bar, brief, bytes, card, duration, el, fill, instant, none, number, percent, rate, readable, spark } from "./dom.js";
 import { drawMap } from "./map.js";
 
 const GROUPS = 16384;
@@ -29,7 +29,7 @@ function verdict(health) {
   if (worst === "CRITICAL") return { kind: "bad", sign: "■", title: "Look at this now", words };
   if (worst === "WARNING") return { kind: "warn", sign: "▲", title: "Safe, and worth a look", words };
   if (blind) return { kind: "idle", sign: "○", title: "All nodes answer", words };
-  return { kind: "good", sign: "●", title: "All is well", words };
+  return { kind: "good", sign: "✓", title: "All is well", words };
 }
 
 function hero({ health }) {
@@ -88,7 +88,7 @@ function byHealth({ health }) {
     "Stored, by what it survives",
     strip,
     el("ul.rows", {}, rows),
-    el("p.dim", {}, `${number(standing.subjects)} stripes and blocks, ${number(standing.whole)} of them whole; looked at ${duration(standing.age_s)} ago at most.`),
+    el("p.dim", {}, `${number(standing.subjects)} stripes and blocks, ${number(standing.whole)} of them whole; looked at ${standing.age_s ? `${duration(standing.age_s)} ago at most` : "just now"}.`),
   );
 }
 
@@ -98,15 +98,15 @@ function alerts({ health }) {
       `li.alert.${alert.level === "WARNING" ? "warn" : "bad"}`,
       {},
       el("span.badge", {}, alert.level),
-      el("div.grow", {}, el("p", {}, alert.message), el("p.dim", {}, alert.advice, alert.since ? " · since " : "", instant(alert.since)),
-        el("p.dim", {}, alert.nodes.slice(0, 4).map((node) => el("a.id", { href: `#/node/${node}` }, brief(node))))),
+      el("div.grow", {}, el("p", { title: alert.message }, readable(alert.message)), el("p.dim", {}, alert.advice, alert.since ? " · since " : "", instant(alert.since)),
+        el("p.dim", {}, alert.nodes.length ? "told by" : null, alert.nodes.slice(0, 4).map((node) => el("a.id", { href: `#/node/${node}`, "data-key": `${alert.cause} ${node}` }, brief(node))))),
     ));
   return card("Alerts", rows.length ? el("ul.rows", {}, rows) : none("Nothing that somebody should look at."));
 }
 
 function repairs({ repairs }) {
   const busy = repairs.filter((one) => one.short + one.lost + one.misplaced + one.repaired + one.failed > 0);
-  if (!busy.length) return card("Repairs", none("Nothing is short of parts, as far as nodes tell."));
+  if (!busy.length) return card("Repairs", none("Nothing is to be made again, as far as nodes tell."));
   const head = ["Node", "Short", "Misplaced", "Made again", "Failed"].map((text, index) => el(index ? "th.right" : "th", { scope: "col" }, text));
   const rows = busy.map((one) =>
     el("tr", {}, el("th", { scope: "row" }, el("a.id", { href: `#/node/${one.peer_id}` }, brief(one.peer_id))),
