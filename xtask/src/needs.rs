@@ -17,7 +17,7 @@ pub(crate) struct Need {
 }
 
 /// Everything that is needed.
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 13] = [
     Need {
         program: "gcc",
         package: "build-essential",
@@ -46,6 +46,7 @@ const NEEDS: [Need; 12] = [
     Need { program: "rclone", package: "rclone", why: "copies, syncs and checks through a gateway in tests" },
     Need { program: "restic", package: "restic", why: "backs up and restores through a gateway in tests" },
     Need { program: "curl", package: "curl", why: "reads ranges and signed addresses of a gateway in tests" },
+    Need { program: "fusermount", package: "fuse3", why: "takes away what rclone mounts in tests" },
 ];
 
 /// What only measuring needs.
