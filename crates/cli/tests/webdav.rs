@@ -122,7 +122,9 @@ fn curl_finds_properties_reads_ranges_and_changes_nothing() {
     let (file, depth) = ("/dav/photos/album/small.txt", ["--request", "PROPFIND", "--header", "Depth: 1"]);
     let found = opened.curl(reader, "/dav/photos/album", &depth);
     assert!(found.ends_with("\n207"), "{found}");
-    for text in ["/dav/photos/album/deep/</D:href>", "<D:getcontentlength>4096<", "<D:getcontenttype>text/plain<"] {
+    for text in
+        ["/dav/photos/album/deep/</D:href>", "<D:getcontentlength>4096<", "<D:getcontenttype>text/plain<"]
+    {
         assert!(found.contains(text), "{text}: {found}");
     }
     let out = opened.mesh.path("range");
