@@ -17,7 +17,7 @@ pub(crate) struct Need {
 }
 
 /// Everything that is needed.
-const NEEDS: [Need; 14] = [
+const NEEDS: [Need; 15] = [
     Need {
         program: "gcc",
         package: "build-essential",
@@ -48,6 +48,7 @@ const NEEDS: [Need; 14] = [
     Need { program: "curl", package: "curl", why: "reads ranges and signed addresses of a gateway in tests" },
     Need { program: "chromium", package: "chromium", why: "shows the dashboard in tests" },
     Need { program: "chromedriver", package: "chromium-driver", why: "clicks, types and looks at it there" },
+    Need { program: "fusermount", package: "fuse3", why: "takes away what rclone mounts in tests" },
 ];
 
 /// What only measuring needs.

@@ -2,12 +2,13 @@
 //!
 //! [`router`] is all of it: what is under `/api/v1`, the dashboard, metrics and probes, and manifests of public objects by the
 //! conventions of the web. Every route is a row of a table (`routes`), which the router, the checks of tokens and the
-//! description in OpenAPI are all made from.
+//! description in OpenAPI are all made from. Beside them is WebDAV, which has a standard of its own.
 
 mod answer;
 mod assets;
 mod buckets;
 mod contents;
+mod dav;
 mod events;
 mod extract;
 mod info;
@@ -78,6 +79,7 @@ impl Face {
 /// The native face of a gateway: what it answers, by path.
 pub fn router(gateway: Gateway) -> Router {
     let routes = routes::all();
+    let dav = dav::add_to(Router::new(), &gateway.buckets);
     let clock = Arc::clone(&gateway.buckets.world().clock);
     let shared = Shared {
         openapi: openapi::document(&routes),
@@ -89,7 +91,7 @@ pub fn router(gateway: Gateway) -> Router {
         inspections: Semaphore::new(INSPECTIONS_MAX),
     };
     let face = Face(Arc::new(shared));
-    let routed = routes.into_iter().fold(Router::new(), |router, route| route.add_to(router, &face));
+    let routed = routes.into_iter().fold(dav, |router, route| route.add_to(router, &face));
     let unknown = any(|| async { Problem::not_found("there is no such route".to_owned()) });
     routed.route("/api/{*rest}", unknown).with_state(face)
 }

@@ -81,6 +81,10 @@ impl Problem {
         self
     }
 
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(super) fn message(&self) -> &str {
         &self.message
     }

@@ -14,12 +14,11 @@ use serde::{Deserialize, Serialize};
 use crate::RESERVED_NAMES;
 use crate::http::Face;
 use crate::http::answer::Problem;
-use crate::http::contents::{Opened, Subject, condition, content_of, media_type, store, value};
+use crate::http::contents::{condition, content_of, give, media_type, store, value};
 use crate::http::extract::{InPath, InQuery};
-use crate::http::stream::{respond, to_its_end};
+use crate::http::stream::to_its_end;
 use crate::http::text::instant;
 use crate::http::token::Caller;
-use crate::http::transfers::Way;
 
 /// Keys and prefixes of one page.
 const PAGE_MAX: usize = 1000;
@@ -196,12 +195,11 @@ pub(super) async fn get(
     let (name, key): (BucketName, Key) = (bucket.parse()?, key.parse()?);
     caller.may(&name, Access::Read)?;
     let found = face.buckets().current(&name, &key)?;
-    let Some(content) = found.version.content else {
+    let Some(content) = &found.version.content else {
         return Err(Problem::not_found(format!("{} was deleted", key.as_str())));
     };
-    let media_type = content.headers.get("content-type").map(String::as_str);
-    let extents = face.buckets().extents(&name, &content)?;
     if query.info.is_some() {
+        let extents = face.buckets().extents(&name, content)?;
         let objects: Vec<String> = extents.iter().map(|extent| extent.object.to_string()).collect();
         return Ok(Json(KeptView {
             bucket: name.to_string(),
@@ -209,36 +207,13 @@ pub(super) async fn get(
             object: (objects.len() == 1).then(|| objects[0].clone()),
             objects,
             size: content.size,
-            media_type: media_type.map(str::to_owned),
+            media_type: content.headers.get("content-type").cloned(),
             etag: content.etag.clone(),
             modified: Some(instant(found.version.modified)),
         })
         .into_response());
     }
-    let subject = Subject {
-        etag: content.etag.clone(),
-        size: content.size,
-        media_type,
-        name: key.as_str(),
-        modified: found.version.modified,
-        immutable: false,
-    };
-    let (mut response, range) = match subject.open(&method, &headers)? {
-        Opened::Answered(response) => return Ok(response),
-        Opened::Reading(response, range) => (response, range),
-    };
-    let tracked = face.0.transfers.begin(Way::Get, key.as_str(), Some(range.end - range.start));
-    let (buckets, size) = (face.buckets().clone(), range.end - range.start);
-    *response.body_mut() = respond(tracked, |mut sink| async move {
-        let written = buckets.copy(&extents, range, &mut sink).await?;
-        if written == size {
-            Ok(())
-        } else {
-            Err(Problem::usage("the content is shorter than it was said".to_owned()))
-        }
-    })
-    .await?;
-    Ok(response)
+    give(&face, &name, key.as_str(), &found.version, &method, &headers).await
 }
 
 pub(super) async fn delete(

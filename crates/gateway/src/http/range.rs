@@ -3,7 +3,14 @@
 use std::ops::Range;
 
 use axum::http::HeaderMap;
-use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
+use axum::http::header::{
+    HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
+};
+use datamesh_core::time::Timestamp;
+use s3s::dto::{self, TimestampFormat};
+
+use crate::http::text::LAST_MS;
+use crate::s3::text::second_of;
 
 /// What a request wants of a representation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +27,26 @@ pub(super) enum Wanted {
     Other,
 }
 
-/// Finds out what is wanted of a representation with this tag, without its quotes, and of this size.
-pub(super) fn wanted(headers: &HeaderMap, etag: &str, size: u64) -> Wanted {
+/// Finds out what is wanted of a representation with this tag, without its quotes, of this size, that was modified then.
+pub(super) fn wanted(headers: &HeaderMap, etag: &str, size: u64, modified: Timestamp) -> Wanted {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    if text(IF_MATCH).is_some_and(|tags| !strong_match(tags, etag)) {
+    // What is no date is passed over, as the RFC has it.
+    let since = |name| text(name).and_then(|date| dto::Timestamp::parse(TimestampFormat::HttpDate, date).ok());
+    // Behind the last year that dates have is no instant to compare with.
+    let modified = second_of(Timestamp::from_ms(modified.as_ms().min(LAST_MS)));
+    // Tags count before instants.
+    let other = match text(IF_MATCH) {
+        Some(tags) => !strong_match(tags, etag),
+        None => since(IF_UNMODIFIED_SINCE).is_some_and(|since| modified > since),
+    };
+    if other {
         return Wanted::Other;
     }
-    if text(IF_NONE_MATCH).is_some_and(|tags| weak_match(tags, etag)) {
+    let unchanged = match text(IF_NONE_MATCH) {
+        Some(tags) => weak_match(tags, etag),
+        None => since(IF_MODIFIED_SINCE).is_some_and(|since| modified <= since),
+    };
+    if unchanged {
         return Wanted::Unchanged;
     }
     if text(IF_RANGE).is_some_and(|tag| tag.trim() != format!("\"{etag}\"")) {
@@ -74,6 +94,7 @@ fn from(first: u64, end: u64, size: u64) -> Wanted {
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderMap, HeaderName, HeaderValue};
+    use datamesh_core::time::Timestamp;
 
     use super::{Wanted, wanted};
 
@@ -82,7 +103,8 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
         let headers: HeaderMap = pairs.iter().map(header).collect();
-        wanted(&headers, "tag", size)
+        // 784,111,777 s after 1970 is Sun, 06 Nov 1994 08:49:37 GMT.
+        wanted(&headers, "tag", size, Timestamp::from_ms(784_111_777_900))
     }
 
     #[test]
@@ -117,5 +139,17 @@ mod tests {
         assert_eq!(ask(&[range, ("if-match", "*")], 10), Wanted::Part(0..2));
         assert_eq!(ask(&[range, ("if-range", "\"old\"")], 10), Wanted::Whole);
         assert_eq!(ask(&[range, ("if-range", "\"tag\"")], 10), Wanted::Part(0..2));
+    }
+
+    #[test]
+    fn instants_are_conditions_to_the_second_and_count_behind_tags() {
+        let (same, before) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:36 GMT");
+        assert_eq!(ask(&[("if-modified-since", same)], 10), Wanted::Unchanged);
+        assert_eq!(ask(&[("if-modified-since", before)], 10), Wanted::Whole);
+        assert_eq!(ask(&[("if-modified-since", "yesterday")], 10), Wanted::Whole);
+        assert_eq!(ask(&[("if-modified-since", same), ("if-none-match", "\"old\"")], 10), Wanted::Whole);
+        assert_eq!(ask(&[("if-unmodified-since", same)], 10), Wanted::Whole);
+        assert_eq!(ask(&[("if-unmodified-since", before)], 10), Wanted::Other);
+        assert_eq!(ask(&[("if-unmodified-since", before), ("if-match", "\"tag\"")], 10), Wanted::Whole);
     }
 }

@@ -5,7 +5,7 @@ use datamesh_core::time::Timestamp;
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
 /// The last instant that this form has: the end of the year 9999.
-const LAST_MS: u64 = 253_402_300_799_000;
+pub(super) const LAST_MS: u64 = 253_402_300_799_000;
 
 /// Days and times of the civil calendar, UTC.
 struct Civil {
@@ -83,6 +83,18 @@ pub(super) fn escaped(text: &str) -> String {
     text.as_bytes().iter().map(escape).collect()
 }
 
+/// The text that was escaped so; none for what is malformed or no UTF-8.
+pub(super) fn unescaped(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.extend(unhex(digits)?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// Bytes as hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -100,7 +112,7 @@ pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use datamesh_core::time::Timestamp;
 
-    use super::{disposition, hex, http_date, instant, unhex};
+    use super::{disposition, escaped, hex, http_date, instant, unescaped, unhex};
 
     #[test]
     fn instants_are_utc_and_never_overflow() {
@@ -118,6 +130,16 @@ mod tests {
         let odd = "attachment; filename=\"gr__e__.txt\"; filename*=UTF-8''gr%C3%B6%C3%9Fe%22%0A.txt";
         assert_eq!(disposition("größe\"\n.txt"), odd);
         assert_eq!(disposition("///"), "attachment; filename=\"object\"");
+    }
+
+    #[test]
+    fn texts_are_escaped_and_back() {
+        for text in ["", "a b/c%2f", "größe\n", "%"] {
+            assert_eq!(unescaped(&escaped(text)).as_deref(), Some(text));
+        }
+        for wrong in ["%", "%4", "%zz", "%+1", "%é", "%ff", "a%2"] {
+            assert_eq!(unescaped(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

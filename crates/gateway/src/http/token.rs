@@ -95,14 +95,20 @@ fn key_of(face: &Face, headers: &HeaderMap) -> Result<AccessKey, Problem> {
         return Err(unauthorized("a token is needed", "Bearer"));
     };
     let (id, secret) = token.split_once('.').unwrap_or((token, ""));
+    let none = || unauthorized("the token is none of this gateway's", "Bearer error=\"invalid_token\"");
+    matching(face, id, secret)?.ok_or_else(none)
+}
+
+/// The access key with this id, if this is its secret.
+///
+/// # Errors
+/// When the index can't be read.
+pub(super) fn matching(face: &Face, id: &str, secret: &str) -> Result<Option<AccessKey>, Problem> {
     let key = face.buckets().access_key(id)?;
     let expected = key.as_ref().map_or("", |key| key.secret.as_str());
     // Hashes are compared in constant time, so that the time taken tells nothing of how much of a secret was right.
     let right = blake3::hash(secret.as_bytes()) == blake3::hash(expected.as_bytes());
-    match key {
-        Some(key) if right && !secret.is_empty() => Ok(key),
-        _ => Err(unauthorized("the token is none of this gateway's", "Bearer error=\"invalid_token\"")),
-    }
+    Ok(key.filter(|_| right && !secret.is_empty()))
 }
 
 fn unauthorized(message: &str, challenge: &'static str) -> Problem {

@@ -1,6 +1,7 @@
 //! The native face as clients see it, over a mesh in this process.
 
 mod client;
+mod dav;
 mod gateway;
 
 use std::collections::BTreeSet;
