@@ -1,5 +1,6 @@
 //! `gateway`: serves S3, HTTP and the dashboard until it is told to stop.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -31,40 +32,64 @@ struct GatewayView {
 pub(super) async fn run(args: &GatewayArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
     let resolved = context.settings(args.overrides())?;
     let mesh = context.mesh()?;
-    let running = Running::open(context, ui, resolved.settings(), &mesh).await?;
+    let port = Port::take(resolved.settings(), "--listen").await?;
+    let running = Running::open(context, ui, resolved.settings(), &mesh, port).await?;
     running.show(ui)?;
-    running.serve(context).await
+    running.serve(context.interrupt().wait()).await
+}
+
+/// The address of a gateway, taken: who connects waits until it serves.
+pub(super) struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Port {
+    /// Takes the one that the settings name. The flag is what the user can choose another with.
+    pub(super) async fn take(settings: &Settings, flag: &str) -> Result<Self, CommandError> {
+        let address = settings.gateway.listen;
+        let taken = |error| {
+            CommandError::io(format!("{address} can't be listened on"), error)
+                .hint(format!("choose another with {flag} IP:PORT"))
+        };
+        let listener = TcpListener::bind(address).await.map_err(taken)?;
+        let address = listener.local_addr().map_err(taken)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where S3 and HTTP are.
+    pub(super) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where the dashboard is.
+    pub(super) fn dashboard(&self) -> String {
+        format!("http://{}/dashboard", self.address)
+    }
 }
 
 /// A gateway that is ready to serve.
 pub(super) struct Running {
     session: Session,
     pub(super) open: OpenBuckets,
-    listener: TcpListener,
-    pub(super) address: SocketAddr,
+    pub(super) port: Port,
 }
 
 impl Running {
-    /// Reaches the mesh, reads the buckets and takes the address.
+    /// Reaches the mesh and reads the buckets.
     pub(super) async fn open(
         context: &Context,
         ui: &Ui,
         settings: &Settings,
         mesh: &Mesh,
+        port: Port,
     ) -> Result<Self, CommandError> {
-        let address = settings.gateway.listen;
-        let taken = |error| {
-            CommandError::io(format!("{address} can't be listened on"), error)
-                .hint("choose another with --listen IP:PORT")
-        };
-        let listener = TcpListener::bind(address).await.map_err(taken)?;
-        let address = listener.local_addr().map_err(taken)?;
         let owner = Arc::new(context.identity(ui)?);
         let session = Session::open_with(context, gateway_settings(settings), mesh).await?;
         let home: &Home = context.home();
         let opened = OpenBuckets::open(home, &session.client, &session.mesh, &session.settings, owner).await;
         match opened {
-            Ok(open) => Ok(Self { session, open, listener, address }),
+            Ok(open) => Ok(Self { session, open, port }),
             Err(error) => {
                 session.client.close().await;
                 Err(error.into())
@@ -77,8 +102,8 @@ impl Running {
         let access_keys =
             buckets.access_keys().map_err(|error| CommandError::from_error(Exit::Failed, error))?;
         let view = GatewayView {
-            endpoint: format!("http://{}", self.address),
-            dashboard: format!("http://{}/dashboard", self.address),
+            endpoint: self.port.endpoint(),
+            dashboard: self.port.dashboard(),
             region: self.session.settings.gateway.region.as_str().to_owned(),
             network: self.session.mesh.clone(),
             owner: buckets.owner().owner().to_string(),
@@ -97,9 +122,9 @@ impl Running {
         Ok(())
     }
 
-    /// Serves until somebody wishes that the program stop.
-    pub(super) async fn serve(self, context: &Context) -> Result<(), CommandError> {
-        let Self { session, open, listener, .. } = self;
+    /// Serves until it is to stop.
+    pub(super) async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), CommandError> {
+        let Self { session, open, port } = self;
         let settings = GatewaySettings {
             region: session.settings.gateway.region.as_str().to_owned(),
             domain: session.settings.gateway.domain.domain().map(str::to_owned),
@@ -112,7 +137,7 @@ impl Running {
             settings: Arc::new(settings),
             metrics: Arc::new(metrics),
         };
-        let served = serve::serve(gateway, listener, context.interrupt().wait()).await;
+        let served = serve::serve(gateway, port.listener, stop).await;
         open.close().await;
         session.client.close().await;
         served.map_err(|error| CommandError::io("the gateway can't serve", error))
