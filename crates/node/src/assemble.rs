@@ -103,6 +103,8 @@ pub struct Node {
     pub latency_map: Option<String>,
     /// What it sends to peers and receives from them.
     pub traffic: Arc<Traffic>,
+    server: Server,
+    world: World,
     store: Store,
     cache: Option<DiskCache>,
     receipts: Option<Arc<ReceiptLog>>,
@@ -191,7 +193,8 @@ impl Node {
             maintenance.pull(waiting, world, pull_settings(settings));
         }
         if matches!(order.role, Role::Storage | Role::Archival) {
-            let keeper = Keeper::new(world, own, items, keep_settings(settings, own), Arc::new(Unobserved));
+            let keeper =
+                Keeper::new(world.clone(), own, items, keep_settings(settings, own), Arc::new(Unobserved));
             maintenance.keep(keeper, (metrics, server.outlook()), settings.repair.check_every.duration());
         }
         if !order.entries.is_empty() {
@@ -199,7 +202,19 @@ impl Node {
         }
         // Not before it is in: a wrong secret is not to be kept.
         charter.keep(home)?;
-        Ok(Self { network, charter, latency_map, traffic, store, cache, receipts, watcher, maintenance })
+        Ok(Self {
+            network,
+            charter,
+            latency_map,
+            traffic,
+            server,
+            world,
+            store,
+            cache,
+            receipts,
+            watcher,
+            maintenance,
+        })
     }
 
     /// What opening its store found.

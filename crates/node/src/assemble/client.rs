@@ -14,13 +14,16 @@ use datamesh_store::{Collected, Store, StoreSettings};
 
 use super::answering::Nothing;
 use super::open::{open_cache, open_patiently};
-use super::{AssembleError, JOIN_DEADLINE, full_address, make_directory, receipts, record, server, world};
+use super::{
+    AssembleError, JOIN_DEADLINE, Node, full_address, make_directory, receipts, record, server, world,
+};
 use crate::acquaintances::Acquaintances;
 use crate::charter::Charter;
 use crate::home::Home;
 use crate::latency_file;
 use crate::local::{self, LocalPeers};
 use crate::metrics::{Build, NetworkWatch, Registry, Source, Totals, TrafficView, Watcher};
+use crate::neighbours::Inside;
 use crate::receipts::ReceiptLog;
 use crate::scores::Scores;
 use crate::serve::Server;
@@ -60,6 +63,13 @@ enum Backing {
         watcher: Watcher,
         receipts: Option<Arc<ReceiptLog>>,
         acquaintances: Option<Acquaintances>,
+    },
+    /// The mesh of a node in this process.
+    Inside {
+        network: Network,
+        /// Unless the node has it open itself.
+        cache: Option<DiskCache>,
+        metrics: Arc<Registry>,
     },
 }
 
@@ -147,10 +157,38 @@ impl Client {
         Ok(Self { world, transfer, home, backing, scores: Some(scores) })
     }
 
+    /// Reaches the mesh of a node as the node does: over its network and within its limits, with what it holds itself at hand. The
+    /// node must go on as long as the client is used.
+    #[must_use]
+    pub fn inside(node: &Node, home: &Home, settings: &Settings) -> Self {
+        let cache = if node.cache.is_none() { open_cache(home, settings) } else { None };
+        let metrics = Arc::clone(node.server.metrics());
+        cache.iter().for_each(|cache| metrics.add(Arc::new(cache.clone())));
+        let kept: Arc<dyn Cache> = match cache.as_ref().or(node.cache.as_ref()) {
+            Some(cache) => Arc::new(cache.clone()),
+            None => Arc::new(NoCache),
+        };
+        let network = node.network.clone();
+        let (peers, clock) = (Arc::clone(&node.world.peers), Arc::clone(&node.world.clock));
+        let receipts = node.receipts.clone().map(|receipts| receipts as Arc<dyn Receipts>);
+        let world = World {
+            peers: Arc::new(Inside { peers, network: network.clone(), clock }),
+            cache: kept,
+            notary: receipts.map(|receipts| Arc::new(node.server.notary(receipts))),
+            ..node.world.clone()
+        };
+        let transfer = TransferSettings { own: Some(network.node()), ..transfer(settings) };
+        let backing = Backing::Inside { network, cache, metrics };
+        Self { world, transfer, home: home.clone(), backing, scores: None }
+    }
+
     /// The numbers of this process.
     #[must_use]
-    pub fn metrics(&self) -> Registry {
-        let registry = Registry::default();
+    pub fn metrics(&self) -> Arc<Registry> {
+        if let Backing::Inside { metrics, .. } = &self.backing {
+            return Arc::clone(metrics);
+        }
+        let registry = Arc::new(Registry::default());
         registry.add(Arc::new(Build));
         if let Backing::Joined { cache, watch, .. } = &self.backing {
             registry.add(Arc::clone(watch) as Arc<dyn Source>);
@@ -187,7 +225,7 @@ impl Client {
             Backing::Embedded { stores, servers, .. } => {
                 local::look(&self.world, self.transfer, stores.iter().zip(servers)).await
             }
-            Backing::Joined { .. } => Ok(()),
+            Backing::Joined { .. } | Backing::Inside { .. } => Ok(()),
         }
     }
 
@@ -196,7 +234,7 @@ impl Client {
     pub fn network(&self) -> Option<&Network> {
         match &self.backing {
             Backing::Embedded { .. } => None,
-            Backing::Joined { network, .. } => Some(network),
+            Backing::Joined { network, .. } | Backing::Inside { network, .. } => Some(network),
         }
     }
 
@@ -214,6 +252,13 @@ impl Client {
         let moved = self.world.traffic.peers().into_iter().map(|(node, view)| (node, view.moved));
         let mut totals = Totals::of(moved.collect(), now);
         match self.backing {
+            Backing::Inside { cache, .. } => {
+                if let Some(cache) = cache {
+                    cache.close().await;
+                }
+                // The rest is the node's to close, and what was moved is in its numbers.
+                return;
+            }
             Backing::Embedded { stores, collect_every, .. } => {
                 crate::collect::when_due(&stores, &self.home, now, collect_every).await;
                 for store in stores {
