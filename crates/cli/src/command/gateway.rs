@@ -1,4 +1,4 @@
-//! `gateway`: serves S3, HTTP and the dashboard until it is told to stop.
+//! `gateway`: serves S3, HTTP and the dashboard until it is told to stop, by itself or beside a node.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -18,12 +18,19 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::ui::{Fields, Ui};
 
+/// What is shown of where a gateway is.
+#[derive(Debug, Serialize)]
+pub(super) struct PortView {
+    pub(super) endpoint: String,
+    pub(super) dashboard: String,
+    region: String,
+}
+
 /// What is shown of a gateway once it serves.
 #[derive(Debug, Serialize)]
 struct GatewayView {
-    endpoint: String,
-    dashboard: String,
-    region: String,
+    #[serde(flatten)]
+    port: PortView,
     network: String,
     owner: String,
     access_keys: usize,
@@ -57,20 +64,19 @@ impl Port {
         Ok(Self { listener, address })
     }
 
-    /// Where S3 and HTTP are.
-    pub(super) fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Where the dashboard is.
-    pub(super) fn dashboard(&self) -> String {
-        format!("http://{}/dashboard", self.address)
+    /// What is shown of it.
+    pub(super) fn view(&self, settings: &Settings) -> PortView {
+        PortView {
+            endpoint: format!("http://{}", self.address),
+            dashboard: format!("http://{}/dashboard", self.address),
+            region: settings.gateway.region.as_str().to_owned(),
+        }
     }
 }
 
 /// A gateway that is ready to serve.
 pub(super) struct Running {
-    session: Session,
+    pub(super) session: Session,
     pub(super) open: OpenBuckets,
     pub(super) port: Port,
 }
@@ -97,29 +103,30 @@ impl Running {
         }
     }
 
-    fn show(&self, ui: &Ui) -> Result<(), CommandError> {
-        let buckets = &self.open.buckets;
-        let access_keys =
-            buckets.access_keys().map_err(|error| CommandError::from_error(Exit::Failed, error))?;
-        let view = GatewayView {
-            endpoint: self.port.endpoint(),
-            dashboard: self.port.dashboard(),
-            region: self.session.settings.gateway.region.as_str().to_owned(),
-            network: self.session.mesh.clone(),
-            owner: buckets.owner().owner().to_string(),
-            access_keys: access_keys.len(),
-        };
-        let fields = Fields::new()
-            .field("S3 endpoint", &view.endpoint)
-            .field("region", &view.region)
-            .field("dashboard", &view.dashboard)
-            .field("network", &view.network)
-            .field("access keys", view.access_keys);
-        ui.result(fields, &view)?;
-        if view.access_keys == 0 {
+    /// How many access keys there are; tells where nobody has one.
+    pub(super) fn access_keys(&self, ui: &Ui) -> Result<usize, CommandError> {
+        let keys = self.open.buckets.access_keys();
+        let count = keys.map_err(|error| CommandError::from_error(Exit::Failed, error))?.len();
+        if count == 0 {
             ui.note("nobody may use it yet: datamesh access new --grant '*=own' makes an access key");
         }
-        Ok(())
+        Ok(count)
+    }
+
+    fn show(&self, ui: &Ui) -> Result<(), CommandError> {
+        let view = GatewayView {
+            port: self.port.view(&self.session.settings),
+            network: self.session.mesh.clone(),
+            owner: self.open.buckets.owner().owner().to_string(),
+            access_keys: self.access_keys(ui)?,
+        };
+        let fields = Fields::new()
+            .field("S3 endpoint", &view.port.endpoint)
+            .field("region", &view.port.region)
+            .field("dashboard", &view.port.dashboard)
+            .field("network", &view.network)
+            .field("access keys", view.access_keys);
+        ui.result(fields, &view)
     }
 
     /// Serves until it is to stop.
@@ -144,8 +151,8 @@ impl Running {
     }
 }
 
-/// The settings of a gateway's client: many transfers at once, of which most wait for those who asked.
-fn gateway_settings(settings: &Settings) -> Settings {
+/// The settings of what a gateway moves with: many transfers at once, of which most wait for those who asked.
+pub(super) fn gateway_settings(settings: &Settings) -> Settings {
     let mut settings = settings.clone();
     settings.transfer.concurrent_transfers = settings.gateway.concurrent_transfers;
     settings

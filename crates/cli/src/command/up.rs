@@ -7,7 +7,7 @@ use datamesh_node::settings::Definition;
 use serde::Serialize;
 
 use crate::args::UpArgs;
-use crate::command::gateway::{Port, Running};
+use crate::command::gateway::{Port, PortView, Running};
 use crate::command::{CommandError, access};
 use crate::context::Context;
 use crate::exit::Exit;
@@ -43,7 +43,7 @@ pub(super) async fn run(args: &UpArgs, context: &Context, ui: &Ui) -> Result<(),
     ui.note(format!(
         "datamesh --network {NETWORK} put FILE talks to it; Ctrl-C stops it, and its data stays"
     ));
-    let served = if args.no_gateway {
+    let served = if args.beside.no_gateway {
         context.interrupt().wait().await;
         Ok(())
     } else {
@@ -56,7 +56,7 @@ pub(super) async fn run(args: &UpArgs, context: &Context, ui: &Ui) -> Result<(),
 
 /// Serves the mesh by S3 and HTTP until somebody wishes that the program stop.
 async fn serve(args: &UpArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
-    let resolved = context.settings(args.gateway.iter().cloned().collect())?;
+    let resolved = context.settings(args.beside.overrides())?;
     let mesh = Networks::load(context.home())?.mesh(NETWORK)?;
     let port = Port::take(resolved.settings(), "--gateway").await?;
     let gateway = Running::open(context, ui, resolved.settings(), &mesh, port).await?;
@@ -70,7 +70,7 @@ async fn serve(args: &UpArgs, context: &Context, ui: &Ui) -> Result<(), CommandE
             access.secret
         ));
     }
-    let (endpoint, dashboard) = (gateway.port.endpoint(), gateway.port.dashboard());
+    let PortView { endpoint, dashboard, .. } = gateway.port.view(resolved.settings());
     ui.note(format!("S3 and HTTP at {endpoint}, the dashboard at {dashboard}"));
     gateway.serve(context.interrupt().wait()).await
 }
