@@ -22,7 +22,8 @@ pub use files::{
     VerifyArgs,
 };
 pub use gateway::{
-    AccessArgs, AccessCommand, AccessGrantArgs, AccessNewArgs, AccessRemoveArgs, GatewayArgs, GrantArg,
+    AccessArgs, AccessCommand, AccessGrantArgs, AccessNewArgs, AccessRemoveArgs, BesideArgs, GatewayArgs,
+    GrantArg,
 };
 pub use keys::{
     InitArgs, KeysArgs, KeysCommand, KeysExportArgs, KeysImportArgs, KeysNewArgs, KeysRotateArgs, KeysUseArgs,

@@ -5,6 +5,7 @@ mod admit;
 mod bandwidth;
 mod bench;
 mod bench_fetch;
+mod beside;
 mod client;
 mod completions;
 mod config;
@@ -96,8 +97,8 @@ pub async fn run(command: &Command, context: &Context, ui: &Ui) -> Result<(), Co
         Command::Repair(args) => info::repair_command(args, context, ui).await,
         Command::Renew(args) => renew::run(args, context, ui).await,
         Command::Delete(args) => delete::run(args, context, ui).await,
-        Command::Bootstrap(args) => node::bootstrap(args, context, ui).await,
-        Command::Service(args) => node::service(args, context, ui).await,
+        Command::Bootstrap(args) => Box::pin(node::bootstrap(args, context, ui)).await,
+        Command::Service(args) => Box::pin(node::service(args, context, ui)).await,
         Command::Admit(args) => admit::run(args, context, ui).await,
         Command::Gateway(args) => Box::pin(gateway::run(args, context, ui)).await,
         Command::Access(args) => Box::pin(access::run(args, context, ui)).await,

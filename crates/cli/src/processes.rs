@@ -63,6 +63,8 @@ impl NodeProcess {
             command.arg("--bootstrap").arg(entry.to_string());
         }
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--capacity", capacity, "--until-stdin-ends"]);
+        // Settings from the environment are those of every node: only one of them could have the address.
+        command.arg("--no-gateway");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
         let mut child = command.spawn().map_err(unstartable)?;
         let lifeline = child.stdin.take().expect("its input is piped");

@@ -17,7 +17,7 @@ use datamesh_core::wire::{
     Description, FetchRequest, Message, NodeStatus, Refusal, Request, Response, StoreRequest, StoredItem,
 };
 use datamesh_engine::traffic::{Direction, Overloaded, Traffic};
-use datamesh_engine::world::{Clock, Compute, Group, Items, ItemsError, Receipts};
+use datamesh_engine::world::{Clock, Compute, Group, Items, ItemsError, Notary, Receipts};
 use ed25519_dalek::SigningKey;
 
 use crate::accounts::Accounts;
@@ -108,8 +108,13 @@ impl Server {
 
     /// What the node's metrics come from; more can be added.
     #[must_use]
-    pub fn metrics(&self) -> &Registry {
+    pub fn metrics(&self) -> &Arc<Registry> {
         &self.shared.metrics
+    }
+
+    /// What acknowledges, with the node's key, what others serve to it.
+    pub(crate) fn notary(&self, receipts: Arc<dyn Receipts>) -> Notary {
+        Notary { key: self.shared.key.clone(), receipts }
     }
 
     /// What is known of how the node and its groups stand.

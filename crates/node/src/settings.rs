@@ -289,6 +289,8 @@ settings! {
     gateway: GatewaySettings {
         /// The address that it listens on.
         listen: SocketAddr = "127.0.0.1:9000",
+        /// Whether a node has a gateway beside it, as `--gateway` says: `on` or `off`.
+        with_node: Switch = "off",
         /// The region that S3 clients name.
         region: RegionName = "us-east-1",
         /// The domain of which buckets are subdomains, for clients that address them so.

@@ -32,6 +32,35 @@ impl GatewayArgs {
     }
 }
 
+/// Arguments of every command that runs nodes: whether a gateway runs beside them.
+#[derive(Debug, Args)]
+pub struct BesideArgs {
+    /// Run a gateway too, at this address [settings: gateway.with_node, gateway.listen]
+    #[arg(long, value_name = "IP:PORT", num_args = 0..=1, value_parser = setting("gateway.listen"))]
+    pub gateway: Option<Option<Override>>,
+    /// Run no gateway
+    #[arg(long, conflicts_with = "gateway")]
+    pub no_gateway: bool,
+}
+
+impl BesideArgs {
+    /// The settings that its flags override.
+    ///
+    /// # Panics
+    /// Never: on and off are what the setting can be.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<Override> {
+        let switch = match (&self.gateway, self.no_gateway) {
+            (Some(_), _) => Some("on"),
+            (None, true) => Some("off"),
+            (None, false) => None,
+        };
+        let switch = switch
+            .map(|switch| Override::new("gateway.with_node", switch).expect("it is one of the two choices"));
+        switch.into_iter().chain(self.gateway.iter().flatten().cloned()).collect()
+    }
+}
+
 /// Arguments of `access`.
 #[derive(Debug, Args)]
 pub struct AccessArgs {

@@ -39,7 +39,7 @@ examples! {
     SECRET = r#"{"name":"main","secret":"datamesh-secret-1…"}"#;
     NODE_STATE = r#"{"state":"draining"}"#;
     NETWORK = r#"{"name":"mesh","current":true,"kind":"open","addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"]}"#;
-    NODE = r#"{"peer_id":"12D3KooW…","addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"],"kind":"open","secret_file":null,"authorities":[],"latency_map":null}"#;
+    NODE = r#"{"peer_id":"12D3KooW…","addresses":["/ip4/10.0.0.1/tcp/40871/p2p/12D3KooW…"],"kind":"open","secret_file":null,"authorities":[],"latency_map":null,"gateway":{"endpoint":"http://127.0.0.1:9000","dashboard":"http://127.0.0.1:9000/dashboard","region":"us-east-1"}}"#;
     SETTING = r#"{"key":"put.mode","value":"sealed","source":"default"}"#;
     CHECK = r#"{"valid":false,"problems":["config.toml:3: unknown setting `put.mod`; did you mean `put.mode`?"]}"#;
     COMPLETIONS = r#"{"shell":"bash","script":"…"}"#;

@@ -11,6 +11,7 @@ use datamesh_node::discard::Keeping;
 use datamesh_node::home::Name;
 use datamesh_node::settings::{ByteSize, Multiaddr, Override, ParsePeerAddressError, PeerAddress, Period};
 
+use crate::args::gateway::BesideArgs;
 use crate::args::json;
 use crate::args::value::{Instant, role, setting, unrepeated_setting};
 
@@ -43,6 +44,9 @@ pub struct NodeArgs {
     /// Failure domain that the node stands in [setting: placement.domain]
     #[arg(long, value_name = "REGION/SITE/HOST", value_parser = setting("placement.domain"), hide_possible_values = true)]
     pub domain: Option<Override>,
+    /// The gateway.
+    #[command(flatten)]
+    pub beside: BesideArgs,
     /// Stop when standard input ends: so a node never outlives the program that started it
     #[arg(long, hide = true)]
     pub until_stdin_ends: bool,
@@ -85,6 +89,7 @@ impl NodeArgs {
             let listen = Override::new("network.listen", &addresses.join(","));
             overrides.push(listen.expect("addresses are a list of addresses"));
         }
+        overrides.extend(self.beside.overrides());
         overrides
     }
 }
@@ -320,12 +325,9 @@ pub struct UpArgs {
     /// Bytes that each node offers, as in 500GB [setting: storage.capacity]
     #[arg(long, value_name = "SIZE", value_parser = setting("storage.capacity"))]
     pub capacity: Option<Override>,
-    /// Address of the gateway [setting: gateway.listen]
-    #[arg(long, value_name = "IP:PORT", value_parser = setting("gateway.listen"))]
-    pub gateway: Option<Override>,
-    /// Run the nodes alone
-    #[arg(long, conflicts_with = "gateway")]
-    pub no_gateway: bool,
+    /// The gateway, which runs unless told otherwise.
+    #[command(flatten)]
+    pub beside: BesideArgs,
 }
 
 /// Arguments of `demo`.

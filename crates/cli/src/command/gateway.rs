@@ -1,5 +1,6 @@
-//! `gateway`: serves S3, HTTP and the dashboard until it is told to stop.
+//! `gateway`: serves S3, HTTP and the dashboard until it is told to stop, by itself or beside a node.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -17,12 +18,19 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::ui::{Fields, Ui};
 
+/// What is shown of where a gateway is.
+#[derive(Debug, Serialize)]
+pub(super) struct PortView {
+    pub(super) endpoint: String,
+    pub(super) dashboard: String,
+    region: String,
+}
+
 /// What is shown of a gateway once it serves.
 #[derive(Debug, Serialize)]
 struct GatewayView {
-    endpoint: String,
-    dashboard: String,
-    region: String,
+    #[serde(flatten)]
+    port: PortView,
     network: String,
     owner: String,
     access_keys: usize,
@@ -31,40 +39,63 @@ struct GatewayView {
 pub(super) async fn run(args: &GatewayArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
     let resolved = context.settings(args.overrides())?;
     let mesh = context.mesh()?;
-    let running = Running::open(context, ui, resolved.settings(), &mesh).await?;
+    let port = Port::take(resolved.settings(), "--listen").await?;
+    let running = Running::open(context, ui, resolved.settings(), &mesh, port).await?;
     running.show(ui)?;
-    running.serve(context).await
+    running.serve(context.interrupt().wait()).await
+}
+
+/// The address of a gateway, taken: who connects waits until it serves.
+pub(super) struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Port {
+    /// Takes the one that the settings name. The flag is what the user can choose another with.
+    pub(super) async fn take(settings: &Settings, flag: &str) -> Result<Self, CommandError> {
+        let address = settings.gateway.listen;
+        let taken = |error| {
+            CommandError::io(format!("{address} can't be listened on"), error)
+                .hint(format!("choose another with {flag} IP:PORT"))
+        };
+        let listener = TcpListener::bind(address).await.map_err(taken)?;
+        let address = listener.local_addr().map_err(taken)?;
+        Ok(Self { listener, address })
+    }
+
+    /// What is shown of it.
+    pub(super) fn view(&self, settings: &Settings) -> PortView {
+        PortView {
+            endpoint: format!("http://{}", self.address),
+            dashboard: format!("http://{}/dashboard", self.address),
+            region: settings.gateway.region.as_str().to_owned(),
+        }
+    }
 }
 
 /// A gateway that is ready to serve.
 pub(super) struct Running {
-    session: Session,
+    pub(super) session: Session,
     pub(super) open: OpenBuckets,
-    listener: TcpListener,
-    pub(super) address: SocketAddr,
+    pub(super) port: Port,
 }
 
 impl Running {
-    /// Reaches the mesh, reads the buckets and takes the address.
+    /// Reaches the mesh and reads the buckets.
     pub(super) async fn open(
         context: &Context,
         ui: &Ui,
         settings: &Settings,
         mesh: &Mesh,
+        port: Port,
     ) -> Result<Self, CommandError> {
-        let address = settings.gateway.listen;
-        let taken = |error| {
-            CommandError::io(format!("{address} can't be listened on"), error)
-                .hint("choose another with --listen IP:PORT")
-        };
-        let listener = TcpListener::bind(address).await.map_err(taken)?;
-        let address = listener.local_addr().map_err(taken)?;
         let owner = Arc::new(context.identity(ui)?);
         let session = Session::open_with(context, gateway_settings(settings), mesh).await?;
         let home: &Home = context.home();
         let opened = OpenBuckets::open(home, &session.client, &session.mesh, &session.settings, owner).await;
         match opened {
-            Ok(open) => Ok(Self { session, open, listener, address }),
+            Ok(open) => Ok(Self { session, open, port }),
             Err(error) => {
                 session.client.close().await;
                 Err(error.into())
@@ -72,34 +103,35 @@ impl Running {
         }
     }
 
-    fn show(&self, ui: &Ui) -> Result<(), CommandError> {
-        let buckets = &self.open.buckets;
-        let access_keys =
-            buckets.access_keys().map_err(|error| CommandError::from_error(Exit::Failed, error))?;
-        let view = GatewayView {
-            endpoint: format!("http://{}", self.address),
-            dashboard: format!("http://{}/dashboard", self.address),
-            region: self.session.settings.gateway.region.as_str().to_owned(),
-            network: self.session.mesh.clone(),
-            owner: buckets.owner().owner().to_string(),
-            access_keys: access_keys.len(),
-        };
-        let fields = Fields::new()
-            .field("S3 endpoint", &view.endpoint)
-            .field("region", &view.region)
-            .field("dashboard", &view.dashboard)
-            .field("network", &view.network)
-            .field("access keys", view.access_keys);
-        ui.result(fields, &view)?;
-        if view.access_keys == 0 {
+    /// How many access keys there are; tells where nobody has one.
+    pub(super) fn access_keys(&self, ui: &Ui) -> Result<usize, CommandError> {
+        let keys = self.open.buckets.access_keys();
+        let count = keys.map_err(|error| CommandError::from_error(Exit::Failed, error))?.len();
+        if count == 0 {
             ui.note("nobody may use it yet: datamesh access new --grant '*=own' makes an access key");
         }
-        Ok(())
+        Ok(count)
     }
 
-    /// Serves until somebody wishes that the program stop.
-    pub(super) async fn serve(self, context: &Context) -> Result<(), CommandError> {
-        let Self { session, open, listener, .. } = self;
+    fn show(&self, ui: &Ui) -> Result<(), CommandError> {
+        let view = GatewayView {
+            port: self.port.view(&self.session.settings),
+            network: self.session.mesh.clone(),
+            owner: self.open.buckets.owner().owner().to_string(),
+            access_keys: self.access_keys(ui)?,
+        };
+        let fields = Fields::new()
+            .field("S3 endpoint", &view.port.endpoint)
+            .field("region", &view.port.region)
+            .field("dashboard", &view.port.dashboard)
+            .field("network", &view.network)
+            .field("access keys", view.access_keys);
+        ui.result(fields, &view)
+    }
+
+    /// Serves until it is to stop.
+    pub(super) async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), CommandError> {
+        let Self { session, open, port } = self;
         let settings = GatewaySettings {
             region: session.settings.gateway.region.as_str().to_owned(),
             domain: session.settings.gateway.domain.domain().map(str::to_owned),
@@ -112,15 +144,15 @@ impl Running {
             settings: Arc::new(settings),
             metrics: Arc::new(metrics),
         };
-        let served = serve::serve(gateway, listener, context.interrupt().wait()).await;
+        let served = serve::serve(gateway, port.listener, stop).await;
         open.close().await;
         session.client.close().await;
         served.map_err(|error| CommandError::io("the gateway can't serve", error))
     }
 }
 
-/// The settings of a gateway's client: many transfers at once, of which most wait for those who asked.
-fn gateway_settings(settings: &Settings) -> Settings {
+/// The settings of what a gateway moves with: many transfers at once, of which most wait for those who asked.
+pub(super) fn gateway_settings(settings: &Settings) -> Settings {
     let mut settings = settings.clone();
     settings.transfer.concurrent_transfers = settings.gateway.concurrent_transfers;
     settings

@@ -8,11 +8,13 @@ use datamesh_node::assemble::{Node, NodeOrder};
 use datamesh_node::charter::{CharterOrder, Kind, SecretOrder};
 use datamesh_node::discard::Keeping;
 use datamesh_node::keyring::Identity;
-use datamesh_node::settings::PeerAddress;
+use datamesh_node::settings::{PeerAddress, Settings};
 use serde::Serialize;
 
 use crate::args::{BootstrapArgs, NodeArgs, ServiceArgs};
 use crate::command::CommandError;
+use crate::command::beside::Beside;
+use crate::command::gateway::PortView;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::ui::{Fields, Ui, bytes};
@@ -29,6 +31,8 @@ struct NodeView {
     authorities: Vec<String>,
     /// The digest of the latency map that it places by.
     latency_map: Option<String>,
+    /// Where the gateway beside it is, if there is one.
+    gateway: Option<PortView>,
 }
 
 pub(super) async fn bootstrap(args: &BootstrapArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
@@ -68,8 +72,40 @@ async fn serve(
     }
     let order = NodeOrder { role: args.role, entries, charter, founder, keeping };
     let resolved = context.settings(args.overrides())?;
-    let settings = resolved.settings();
+    let beside = Beside::prepare(resolved.settings(), context, ui).await?;
+    let settings = beside.as_ref().map_or(resolved.settings(), Beside::settings);
     let node = Node::start(context.home(), settings, order).await?;
+    if let Err(error) = show(&node, settings, beside.as_ref(), context, ui) {
+        // Nobody was told of the node: that it does not stop in good order either adds nothing.
+        let _ = node.stop().await;
+        return Err(error);
+    }
+    let stop = async {
+        tokio::select! {
+            () = context.interrupt().wait() => {}
+            () = stdin_ended(args) => {}
+        }
+        ui.note("stopping");
+    };
+    let served = match beside {
+        Some(beside) => Box::pin(beside.serve(&node, context, ui, stop)).await,
+        None => {
+            stop.await;
+            Ok(())
+        }
+    };
+    let stopped = node.stop().await.map_err(|error| CommandError::from_error(Exit::Failed, error));
+    served.and(stopped)
+}
+
+/// Says where the node serves, and what whoever runs it should know.
+fn show(
+    node: &Node,
+    settings: &Settings,
+    beside: Option<&Beside>,
+    context: &Context,
+    ui: &Ui,
+) -> Result<(), CommandError> {
     let recovery = node.recovery();
     if recovery.replayed_count + recovery.skipped_count > 0 || recovery.index_rebuilt {
         ui.note(format!(
@@ -97,22 +133,20 @@ async fn serve(
     if let Some(path) = &secret_file {
         fields = fields.field("mesh secret", path.display());
     }
-    let view =
-        NodeView { peer_id, addresses, kind, secret_file: secret_file.clone(), authorities, latency_map };
-    ui.result(fields, view)?;
-    if let Some(path) = &secret_file {
+    let gateway = beside.map(Beside::view);
+    if let Some(gateway) = &gateway {
+        fields = fields.field("S3 endpoint", &gateway.endpoint).field("dashboard", &gateway.dashboard);
+    }
+    let secret_path = secret_file.clone();
+    ui.result(fields, NodeView { peer_id, addresses, kind, secret_file, authorities, latency_map, gateway })?;
+    if let Some(path) = &secret_path {
         ui.note(format!(
             "only who has the mesh secret gets in: copy {} to them by a way that you trust; they name the copy with \
              --mesh-secret-file in datamesh join and datamesh service",
             path.display()
         ));
     }
-    tokio::select! {
-        () = context.interrupt().wait() => {}
-        () = stdin_ended(args) => {}
-    }
-    ui.note("stopping");
-    node.stop().await.map_err(|error| CommandError::from_error(Exit::Failed, error))
+    Ok(())
 }
 
 /// Completes when standard input ends, if the node is to stop then.

@@ -7,7 +7,7 @@ use datamesh_node::settings::Definition;
 use serde::Serialize;
 
 use crate::args::UpArgs;
-use crate::command::gateway::Running;
+use crate::command::gateway::{Port, PortView, Running};
 use crate::command::{CommandError, access};
 use crate::context::Context;
 use crate::exit::Exit;
@@ -43,7 +43,7 @@ pub(super) async fn run(args: &UpArgs, context: &Context, ui: &Ui) -> Result<(),
     ui.note(format!(
         "datamesh --network {NETWORK} put FILE talks to it; Ctrl-C stops it, and its data stays"
     ));
-    let served = if args.no_gateway {
+    let served = if args.beside.no_gateway {
         context.interrupt().wait().await;
         Ok(())
     } else {
@@ -56,9 +56,10 @@ pub(super) async fn run(args: &UpArgs, context: &Context, ui: &Ui) -> Result<(),
 
 /// Serves the mesh by S3 and HTTP until somebody wishes that the program stop.
 async fn serve(args: &UpArgs, context: &Context, ui: &Ui) -> Result<(), CommandError> {
-    let resolved = context.settings(args.gateway.iter().cloned().collect())?;
+    let resolved = context.settings(args.beside.overrides())?;
     let mesh = Networks::load(context.home())?.mesh(NETWORK)?;
-    let gateway = Running::open(context, ui, resolved.settings(), &mesh).await?;
+    let port = Port::take(resolved.settings(), "--gateway").await?;
+    let gateway = Running::open(context, ui, resolved.settings(), &mesh, port).await?;
     let keys = gateway.open.buckets.access_keys();
     if keys.map_err(|error| CommandError::from_error(Exit::Failed, error))?.is_empty() {
         let everything = vec![Grant { bucket: None, access: Access::Own }];
@@ -69,8 +70,9 @@ async fn serve(args: &UpArgs, context: &Context, ui: &Ui) -> Result<(), CommandE
             access.secret
         ));
     }
-    ui.note(format!("S3 and HTTP at http://{0}, the dashboard at http://{0}/dashboard", gateway.address));
-    gateway.serve(context).await
+    let PortView { endpoint, dashboard, .. } = gateway.port.view(resolved.settings());
+    ui.note(format!("S3 and HTTP at {endpoint}, the dashboard at {dashboard}"));
+    gateway.serve(context.interrupt().wait()).await
 }
 
 /// Keeps the mesh under its name, without making it the current one.

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{PATIENCE, datamesh, field, json, text, wait_with_output};
+use super::{Node, PATIENCE, datamesh, field, json, text, wait_with_output};
 
 /// What Python's clients are installed from, each at one version.
 const PYTHON_CLIENTS: [&str; 3] = ["awscli==1.46.3", "boto3==1.44.8", "pyarrow==26.0.1"];
 
-/// A gateway of its own process, killed with the test.
+/// A gateway of its own process, killed with the test, or one beside a node.
 pub(crate) struct Gateway {
-    child: Child,
+    /// None of its own beside a node.
+    child: Option<Child>,
     /// As `http://IP:PORT`.
     pub(crate) endpoint: String,
     pub(crate) key: AccessKey,
@@ -55,17 +56,23 @@ impl Gateway {
         let line = lines.next().expect("it says where it listens").expect("UTF-8");
         let said: Value = serde_json::from_str(&line).expect("one JSON object a line");
         thread::spawn(move || lines.for_each(drop));
-        Self { child, endpoint: field(&said, "endpoint").to_owned(), key }
+        Self { child: Some(child), endpoint: field(&said, "endpoint").to_owned(), key }
+    }
+
+    /// The one beside a node, whose key was made before.
+    pub(crate) fn beside(node: &Node, key: AccessKey) -> Self {
+        Self { child: None, endpoint: field(&node.said["gateway"], "endpoint").to_owned(), key }
     }
 
     /// Ends it without a warning.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("it is killed");
-        self.child.wait().expect("it ends");
+        let child = self.child.as_mut().expect("it is a process of its own");
+        child.kill().expect("it is killed");
+        child.wait().expect("it ends");
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().expect("it is a process of its own").id()
     }
 
     /// A command of another program, with the endpoint and the key in its environment.
@@ -94,6 +101,20 @@ impl Gateway {
         finish(self.client(Path::new(program), arguments), arguments)
     }
 
+    /// Asks with a signature for what is under a path, or puts a file there: the status, and what was answered.
+    pub(crate) fn signed(&self, path: &str, upload: Option<&Path>) -> (String, Vec<u8>) {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--max-time", "60", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user"]);
+        command.arg(format!("{}:{}", self.key.id, self.key.secret));
+        command.args(["--write-out", "%{stderr}%{http_code}", &format!("{}{path}", self.endpoint)]);
+        command.args(["--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]);
+        if let Some(file) = upload {
+            command.arg("--upload-file").arg(file);
+        }
+        let output = command.stdin(Stdio::null()).output().expect("curl can be run");
+        (text(&output.stderr), output.stdout)
+    }
+
     /// Runs the AWS command line.
     pub(crate) fn aws(&self, arguments: &[&str]) -> String {
         let arguments: Vec<&str> =
@@ -111,9 +132,11 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

@@ -138,6 +138,8 @@ pub(crate) struct Node {
     pub(crate) peer_id: String,
     /// A full multiaddress of it.
     pub(crate) address: String,
+    /// All that it said once it served.
+    pub(crate) said: Value,
     /// The process; `None` once killed.
     pub(crate) child: Option<Child>,
     /// What it is started by, if not directly: a program that becomes the node, and its arguments.
@@ -160,7 +162,8 @@ impl Node {
         variables: Vec<(String, String)>,
     ) -> Self {
         let (peer_id, address) = (String::new(), String::new());
-        let mut node = Self { home, peer_id, address, child: None, wrapper, arguments, variables };
+        let said = Value::Null;
+        let mut node = Self { home, peer_id, address, said, child: None, wrapper, arguments, variables };
         node.restart();
         node
     }
@@ -193,6 +196,7 @@ impl Node {
         let addresses = serving["addresses"].as_array().expect("addresses");
         let tcp = addresses.iter().filter_map(Value::as_str).find(|address| address.contains("/tcp/"));
         self.address = tcp.expect("a TCP address").to_owned();
+        self.said = serving;
         self.child = Some(child);
     }
 
@@ -202,6 +206,14 @@ impl Node {
             child.kill().expect("a child can be killed");
             child.wait().expect("a child can be waited for");
         }
+    }
+
+    /// Ends it in good order, as an operator does, and says how it ended.
+    pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
+        let child = self.child.take().expect("it runs");
+        let ended = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(ended.expect("kill can be run").success());
+        wait_with_output(child, &["a node that is to stop"]).status
     }
 
     /// Its process id.

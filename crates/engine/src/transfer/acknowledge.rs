@@ -54,10 +54,10 @@ impl Served {
 }
 
 impl Transfer {
-    /// Notes that a node has served an item.
+    /// Notes that a node has served an item. What this very process has is no service.
     pub(super) fn note_served(&self, node: NodeId, item: ItemId, size: usize) {
         let Ok(size) = u32::try_from(size) else { return };
-        if self.world.notary.is_none() {
+        if self.world.notary.is_none() || self.settings.own == Some(node) {
             return;
         }
         let mut accounts = self.served.accounts();
