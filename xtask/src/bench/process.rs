@@ -17,11 +17,11 @@ const LOG_TAIL_SIZE: usize = 1500;
 
 /// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// Processor time, user and system, its own and that of the children it has waited for.
-    pub(super) cpu: Duration,
+    pub(crate) cpu: Duration,
     /// The most memory that was resident at once, bytes; its own alone.
-    pub(super) memory_peak: u64,
+    pub(crate) memory_peak: u64,
 }
 
 impl Usage {
@@ -58,7 +58,7 @@ pub(super) fn forget_peak(pid: u32) {
 }
 
 /// A command that sees none of this program's own variables and no terminal.
-pub(super) fn command(program: impl AsRef<Path>) -> Command {
+pub(crate) fn command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("DATAMESH_")) {
@@ -83,7 +83,7 @@ pub(super) fn bound(program: &str) -> Command {
 ///
 /// # Errors
 /// When it can't be started or fails, with what it said.
-pub(super) fn output(command: &mut Command) -> Result<String, String> {
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let what = command.get_program().to_string_lossy().into_owned();
     let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
     let output = output.map_err(|error| format!("{what} can't be started: {error}"))?;
@@ -96,30 +96,30 @@ pub(super) fn output(command: &mut Command) -> Result<String, String> {
 }
 
 /// A process that runs beside this one, and is killed when it is dropped.
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
 }
 
 impl Running {
     /// Starts it.
-    pub(super) fn start(command: &mut Command) -> Result<Self, String> {
+    pub(crate) fn start(command: &mut Command) -> Result<Self, String> {
         let what = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().map_err(|error| format!("{what} can't be started: {error}"))?;
         Ok(Self { child })
     }
 
     /// Its id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What it has used so far.
-    pub(super) fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         Usage::of(self.pid()).unwrap_or_default()
     }
 
     /// The process itself, for its pipes.
-    pub(super) fn child(&mut self) -> &mut Child {
+    pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
@@ -172,7 +172,7 @@ pub(super) fn measure(command: &mut Command, log: &Path) -> Result<Ended, String
 }
 
 /// An error with the end of a log.
-pub(super) fn with_log(why: &str, log: &Path) -> String {
+pub(crate) fn with_log(why: &str, log: &Path) -> String {
     format!("{why}: {}", tail(&fs::read_to_string(log).unwrap_or_default()))
 }
 
@@ -187,7 +187,7 @@ fn tail(text: &str) -> String {
 ///
 /// # Errors
 /// When it doesn't in time.
-pub(super) fn wait_until(
+pub(crate) fn wait_until(
     what: &str,
     deadline: Duration,
     mut holds: impl FnMut() -> bool,
