@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::bench::Session;
+use crate::needs;
 use crate::report::Report;
 use crate::run::cargo;
 use corpora::ALL;
@@ -20,6 +21,7 @@ use wire::{Patience, exchange};
 
 mod case;
 mod corpora;
+mod described;
 mod draw;
 mod gateway;
 mod options;
@@ -44,7 +46,7 @@ const FINDINGS_MAX: usize = 20;
 /// How long all cases may take.
 const RUN_MAX: Duration = Duration::from_secs(2 * 3600);
 /// Bytes of a request that a finding shows.
-const SHOWN_SIZE_MAX: usize = 3000;
+const SHOWN_SIZE_MAX: usize = 1500;
 /// Cases of the small form, and its seed: a run that must pass before a change lands is the same each time.
 const SMALL_COUNT: u64 = 2500;
 const SMALL_SEED: u64 = 1;
@@ -78,6 +80,9 @@ impl From<String> for FuzzError {
 
 fn perform(options: &Options, root: &Path) -> Result<(), String> {
     let session = Session::now(root);
+    if !options.raw {
+        needs::provide()?;
+    }
     let program = program(&options.build, root)?;
     let seed = options
         .seed
@@ -118,12 +123,17 @@ fn perform(options: &Options, root: &Path) -> Result<(), String> {
     hold(if same { Ok(()) } else { Err("the access keys are not those of the begin".to_owned()) });
 
     let slowest_health_ms = u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX);
-    let described = Vec::new();
+    let mut described = Vec::new();
+    if !options.raw {
+        match described::ask(root, &program, &folder, seed) {
+            Ok(runs) => described = runs,
+            Err(why) => findings.push(why),
+        }
+    }
     let record = Record { session, seed, corpora, described, memory_peak, slowest_health_ms };
     println!("{}", page::section(&record));
     if !findings.is_empty() {
-        findings.iter().for_each(|finding| println!("FOUND {finding}\n"));
-        return Err(format!("{} findings with seed {seed}, listed above", findings.len()));
+        return Err(format!("{} findings with seed {seed}:\n{}", findings.len(), findings.join("\n\n")));
     }
     let written = if options.whole { root.join(DOCS) } else { folder };
     report(&record).write(&written)
@@ -166,7 +176,6 @@ fn ask_all(scene: &Scene, options: &Options, seed: u64) -> (BTreeMap<String, Cou
                 ask(scene, seed, index, &mut counts)
             };
             if let (Err(finding), Ok(mut found)) = (found, findings.lock()) {
-                println!("FOUND {finding}\n");
                 found.push(finding);
             }
         }
@@ -223,5 +232,30 @@ fn report(record: &Record) -> Report {
         section: page::section(record),
         charts: Vec::new(),
         record: (RECORD, record.text()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::corpora::ALL;
+    use super::options::COUNT;
+    use super::record::Record;
+    use super::{DOCS, RECORD, report};
+    use crate::report::PLOTS;
+    use crate::repository;
+
+    #[test]
+    fn the_page_is_that_of_the_record() {
+        let folder = repository().join(DOCS);
+        let text = fs::read_to_string(folder.join(PLOTS).join(RECORD));
+        let record =
+            Record::of(&text.expect("`cargo xtask fuzz-gateway` has made it")).expect("it is a record");
+        let cases: u64 = record.corpora.values().map(|counts| counts.cases).sum();
+        assert_eq!(cases, COUNT, "the requests of the whole form");
+        assert!(ALL.iter().all(|corpus| record.corpora.contains_key(corpus.name)));
+        assert_eq!(record.described.len(), 2, "with a token and without");
+        report(&record).assert_written(&folder);
     }
 }

@@ -127,7 +127,7 @@ impl Running {
     ///
     /// # Errors
     /// When it ends with a failure.
-    pub(super) fn finish(mut self, begun: Instant, mut watch: impl FnMut()) -> Result<Ended, String> {
+    pub(crate) fn finish(mut self, begun: Instant, mut watch: impl FnMut()) -> Result<Ended, String> {
         let mut usage = Usage::default();
         // Looked at before it is waited for: then its times are still there when it has ended.
         while let Some((ended, now)) = look(self.pid()) {
@@ -153,11 +153,11 @@ impl Drop for Running {
 }
 
 /// A process that has ended well.
-pub(super) struct Ended {
+pub(crate) struct Ended {
     /// From its start to its end.
-    pub(super) wall: Duration,
+    pub(crate) wall: Duration,
     /// What it used.
-    pub(super) usage: Usage,
+    pub(crate) usage: Usage,
 }
 
 /// Runs a command to its end, its words on standard error going into a log.

@@ -75,6 +75,11 @@ impl Keys {
             stranger: make("fuzz-nothing=read".to_owned())?,
         })
     }
+
+    /// What the HTTP API is shown by whom may do everything.
+    pub(super) fn token(&self) -> String {
+        self.master.token()
+    }
 }
 
 /// What the program says the keys of a home are.

@@ -6,7 +6,7 @@ use super::super::case::Case;
 use super::super::draw::Draw;
 use super::super::request::{Request, base64};
 use super::super::scene::{CANARY, KNOWN, OWN, Scene};
-use super::super::sign::Scope;
+use super::super::sign::{STREAMING, Scope, UNSIGNED, sha256};
 
 /// What takes a document: method, query, and a document that is valid.
 const TAKERS: [(&str, &str, &str); 8] = [
@@ -51,7 +51,25 @@ pub(in super::super) fn xml(scene: &Scene, draw: &mut Draw) -> Case {
         "uploadId" if draw.once_in(2) => request.query(query, &scene.upload),
         _ => request.query(query, ""),
     };
-    Case::whole(&request.signed(&scene.owner))
+    let payload = match draw.below(8) {
+        // Signed for another document, for none, or in chunks that it does not have.
+        0 => sha256(&draw.bytes(5)),
+        1 => UNSIGNED.to_owned(),
+        2 => {
+            let told = draw.below(400).to_string();
+            let request = request.header("x-amz-decoded-content-length", told);
+            return Case::whole(&request.signed_as(&scene.owner, &Scope::now(), STREAMING));
+        }
+        _ => sha256(&request.body),
+    };
+    let request = request.signed_as(&scene.owner, &Scope::now(), &payload);
+    if !draw.once_in(10) {
+        return Case::whole(&request);
+    }
+    // It never comes to its end.
+    let mut bytes = request.bytes();
+    bytes.truncate(bytes.len().saturating_sub(draw.between(1, 40)));
+    Case::broken(bytes)
 }
 
 fn spoiled(draw: &mut Draw, valid: &str, root: &str) -> Vec<u8> {

@@ -131,15 +131,15 @@ fn condition(draw: &mut Draw) -> (&'static str, Vec<u8>) {
 }
 
 fn named(draw: &mut Draw) -> &'static str {
-    *[
-        &"range",
-        &"if-range",
-        &"if-match",
-        &"if-none-match",
-        &"if-modified-since",
-        &"if-unmodified-since",
-        &"x-amz-checksum-mode",
-    ][draw.below(7)]
+    draw.pick(&[
+        "range",
+        "if-range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "x-amz-checksum-mode",
+    ])
 }
 
 /// Garbage in what S3 reads, and copies from where the key may not read.

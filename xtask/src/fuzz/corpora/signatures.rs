@@ -2,7 +2,7 @@
 
 use super::super::case::{Case, Rule};
 use super::super::draw::Draw;
-use super::super::request::Request;
+use super::super::request::{Request, base64};
 use super::super::scene::{CANARY, KNOWN, OWN, READ, Scene};
 use super::super::sign::{Key, Scope, UNSIGNED, sha256, stamp};
 
@@ -43,8 +43,17 @@ pub(in super::super) fn in_headers(scene: &Scene, draw: &mut Draw) -> Case {
         return spoiled_anywhere(scene, draw);
     }
     let mut request = wish(scene, draw);
-    let spoilt = draw.below(10);
+    let spoilt = draw.below(12);
     request = match spoilt {
+        // As version 2 has it, which nobody here can sign.
+        10 => {
+            let shown = format!("AWS {}:{}", scene.canary.id, base64(&draw.bytes(20)));
+            request.header("date", "Sun, 06 Nov 1994 08:49:37 GMT").header("authorization", shown)
+        }
+        11 => {
+            let (id, signature) = (scene.canary.id.as_str(), base64(&draw.bytes(20)));
+            request.query("AWSAccessKeyId", id).query("Expires", "4102444800").query("Signature", &signature)
+        }
         0 => request.signed_as(&scene.canary, &wrong_scope(draw), UNSIGNED),
         // Said to be another's, with an own secret.
         1 => request.signed(&Key { id: scene.canary.id.clone(), secret: scene.owner.secret.clone() }),
@@ -173,7 +182,7 @@ pub(in super::super) fn tokens(scene: &Scene, draw: &mut Draw) -> Case {
         ("DELETE", format!("/api/v1/objects/{}", scene.object)),
     ];
     let (method, path) = &wishes[draw.below(wishes.len())];
-    let request = Request::new(method, &path, &scene.host);
+    let request = Request::new(method, path, &scene.host);
     let Key { id, secret } = scene.canary.clone();
     let other = &scene.owner.secret;
     let (half, rest) = secret.split_at(draw.below(secret.len()));
