@@ -21,7 +21,7 @@ mod others;
 mod packet;
 mod page;
 mod plot;
-mod process;
+pub(crate) mod process;
 mod record;
 mod route;
 mod rows;

@@ -15,6 +15,8 @@ mod conformance;
 mod crate_file;
 mod durability;
 #[cfg(target_os = "linux")]
+mod fuzz;
+#[cfg(target_os = "linux")]
 mod idle;
 mod needs;
 mod page;
@@ -35,6 +37,8 @@ cargo xtask COMMAND
   bench-idle      measures what a node costs while nothing happens and writes its part of docs/repair.md; as root;
                   with `--small` a little, into target/bench-idle, to see that it works
   conformance     runs a public suite of tests of S3 against a gateway and writes its part of docs/s3.md
+  fuzz-gateway    sends a gateway 100,000 bad requests and writes their part of docs/threat-model.md;
+                  `cargo xtask fuzz-gateway --help` says more
   power-cuts [N]  cuts the power of an ext4 N times, 1,000 unless told, during put, repair and gc; as root
   durability      simulates ten years of meshes and writes docs/durability.md; `cargo xtask durability --help` says more
   help            this text
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         ["conformance"] => return conformance(),
         ["breaks"] => run::run(&breaks_steps(), &repository()),
         ["durability", ref rest @ ..] => return durability(rest),
+        ["fuzz-gateway", ref rest @ ..] => return fuzz_gateway(rest),
         ["power-cuts", ref rest @ ..] => return power_cuts(rest),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
@@ -119,6 +124,41 @@ fn conformance() -> ExitCode {
     ended(Err("the mesh that is asked runs on Linux".to_owned()))
 }
 
+#[cfg(target_os = "linux")]
+fn fuzz_gateway(arguments: &[&str]) -> ExitCode {
+    use fuzz::FuzzError;
+
+    if arguments.iter().any(|argument| matches!(*argument, "--help" | "-h")) {
+        println!("{}", fuzz::HELP);
+        return ExitCode::SUCCESS;
+    }
+    match fuzz::run(arguments, &repository()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(FuzzError::Usage(why)) => {
+            eprintln!("{why}\n\n{}", fuzz::HELP);
+            ExitCode::from(USAGE)
+        }
+        Err(FuzzError::Failed(why)) => ended(Err(why)),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn fuzz_gateway(_: &[&str]) -> ExitCode {
+    ended(Err("fuzz-gateway reads what a gateway uses from Linux's /proc".to_owned()))
+}
+
+/// The small form, of the development build, which the tests before have made.
+#[cfg(target_os = "linux")]
+fn fuzz_a_little() -> Result<(), String> {
+    fuzz::run_small(&repository())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn fuzz_a_little() -> Result<(), String> {
+    println!("    on Linux alone");
+    Ok(())
+}
+
 fn durability(arguments: &[&str]) -> ExitCode {
     ended(durability::run(arguments, &repository()))
 }
@@ -156,6 +196,7 @@ fn test_steps() -> Vec<Step> {
         Step::cargo(&["doc", "--locked", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")]),
         // Some tests count what they survived: a run shows it.
         Step::cargo(&["test", "--locked", "--workspace", "--", "--show-output"], &[]),
+        Step::call("fuzz-gateway, 2,500 requests", fuzz_a_little),
         Step::call("architecture", architecture),
     ]
 }

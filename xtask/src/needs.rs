@@ -41,7 +41,7 @@ const NEEDS: [Need; 15] = [
     Need {
         program: "python3",
         package: "python3-venv",
-        why: "has the AWS command line, boto3 and pyarrow, which tests install into the build folder",
+        why: "has the AWS command line, boto3, pyarrow and schemathesis, which are installed into the build folder",
     },
     Need { program: "rclone", package: "rclone", why: "copies, syncs and checks through a gateway in tests" },
     Need { program: "restic", package: "restic", why: "backs up and restores through a gateway in tests" },

@@ -12,6 +12,7 @@ use s3s::{S3Request, S3Result, s3_error};
 
 use crate::s3::errors::map_index;
 use crate::s3::form::FileName;
+use crate::s3::stage::Stage;
 use crate::s3::text;
 
 /// The keys of the owner whose buckets these are, and what they allow.
@@ -68,6 +69,7 @@ impl S3Access for Keys {
             return Err(s3_error!(AccessDenied));
         }
         context.extensions_mut().insert(Arc::new(key));
+        Stage::allow(context.extensions_mut());
         Ok(())
     }
 

@@ -18,12 +18,14 @@ mod parts;
 mod presigned;
 mod put;
 mod settings;
+pub(crate) mod stage;
 pub(crate) mod text;
 mod uploads;
 
 use std::future::Future;
 use std::sync::Arc;
 
+use hyper::body::Body as _;
 use hyper::header::{CONTENT_RANGE, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -34,6 +36,7 @@ use s3s::{Body, HttpRequest, HttpResponse, S3, S3Error, S3Request, S3Response, S
 use self::cors::Foreign;
 use self::host::Subdomains;
 pub use self::lifecycle::expire;
+use self::stage::Stage;
 use crate::Gateway;
 use crate::auth::Keys;
 
@@ -70,8 +73,10 @@ pub fn service(gateway: &Gateway) -> S3Service {
 ///
 /// # Cancel safety
 /// What was begun is done or given back; only the answer is lost.
-pub async fn respond(gateway: &Gateway, service: &S3Service, request: HttpRequest) -> HttpResponse {
+pub async fn respond(gateway: &Gateway, service: &S3Service, mut request: HttpRequest) -> HttpResponse {
     let id = request_id(gateway);
+    let (stage, size) = (Stage::default(), request.body().size_hint().exact());
+    request.extensions_mut().insert(stage.clone());
     let method = request.method().clone();
     let foreign = Foreign::of(gateway, &method, request.uri(), request.headers());
     let allowed = foreign.as_ref().and_then(|foreign| foreign.allowed(gateway));
@@ -93,6 +98,11 @@ pub async fn respond(gateway: &Gateway, service: &S3Service, request: HttpReques
             Err(error) => error_response(error),
         },
     };
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR
+        && let Some(refusal) = stage.refusal(size)
+    {
+        response = error_response(refusal);
+    }
     response.headers_mut().extend(allowed.into_iter().flatten());
     response.headers_mut().insert(REQUEST_ID.clone(), id);
     let told = response.headers().contains_key(CONTENT_RANGE);
@@ -152,6 +162,7 @@ macro_rules! operations {
         impl S3 for Face {
             $(
                 async fn $name(&self, request: S3Request<dto::$input>) -> S3Result<S3Response<dto::$output>> {
+                    Stage::begin(&request.extensions);
                     $module::$function(&self.gateway, request).await
                 }
             )*

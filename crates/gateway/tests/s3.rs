@@ -538,3 +538,18 @@ async fn what_has_had_its_time_is_ended_by_the_rules() {
     assert_eq!((ended.current, ended.earlier, ended.uploads), (2, 0, 1));
     assert_eq!(server.ask("GET", "/photos?list-type=2", "").await.ok().elements("Key"), ["new/a"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_too_long_or_not_the_one_that_was_signed_is_no_fault_of_the_gateways() {
+    let server = Server::start().await;
+    server.ask("PUT", "/photos", "").await.ok();
+    let long = format!("<Tagging>{}</Tagging>", "a".repeat(5 * MIB));
+    for (method, path) in [("PUT", "/photos?tagging="), ("POST", "/photos?delete=")] {
+        server.ask(method, path, long.clone()).await.refused(400, "MaxMessageLengthExceeded");
+    }
+    let tagging = "<Tagging><TagSet/></Tagging>";
+    let other = [("x-amz-content-sha256", hex(&Sha256::checksum(b"another document")))];
+    let path = server.presigned(OWNER, "PUT", "/photos?tagging=");
+    let [(name, digest)] = &other;
+    server.send("PUT", &path, &[(name, digest)], tagging).await.refused(400, "IncompleteBody");
+}

@@ -17,11 +17,11 @@ const LOG_TAIL_SIZE: usize = 1500;
 
 /// What a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// Processor time, user and system, its own and that of the children it has waited for.
-    pub(super) cpu: Duration,
+    pub(crate) cpu: Duration,
     /// The most memory that was resident at once, bytes; its own alone.
-    pub(super) memory_peak: u64,
+    pub(crate) memory_peak: u64,
 }
 
 impl Usage {
@@ -96,30 +96,30 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
 }
 
 /// A process that runs beside this one, and is killed when it is dropped.
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
 }
 
 impl Running {
     /// Starts it.
-    pub(super) fn start(command: &mut Command) -> Result<Self, String> {
+    pub(crate) fn start(command: &mut Command) -> Result<Self, String> {
         let what = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().map_err(|error| format!("{what} can't be started: {error}"))?;
         Ok(Self { child })
     }
 
     /// Its id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What it has used so far.
-    pub(super) fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         Usage::of(self.pid()).unwrap_or_default()
     }
 
     /// The process itself, for its pipes.
-    pub(super) fn child(&mut self) -> &mut Child {
+    pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
@@ -127,7 +127,7 @@ impl Running {
     ///
     /// # Errors
     /// When it ends with a failure.
-    pub(super) fn finish(mut self, begun: Instant, mut watch: impl FnMut()) -> Result<Ended, String> {
+    pub(crate) fn finish(mut self, begun: Instant, mut watch: impl FnMut()) -> Result<Ended, String> {
         let mut usage = Usage::default();
         // Looked at before it is waited for: then its times are still there when it has ended.
         while let Some((ended, now)) = look(self.pid()) {
@@ -153,11 +153,11 @@ impl Drop for Running {
 }
 
 /// A process that has ended well.
-pub(super) struct Ended {
+pub(crate) struct Ended {
     /// From its start to its end.
-    pub(super) wall: Duration,
+    pub(crate) wall: Duration,
     /// What it used.
-    pub(super) usage: Usage,
+    pub(crate) usage: Usage,
 }
 
 /// Runs a command to its end, its words on standard error going into a log.
@@ -172,7 +172,7 @@ pub(super) fn measure(command: &mut Command, log: &Path) -> Result<Ended, String
 }
 
 /// An error with the end of a log.
-pub(super) fn with_log(why: &str, log: &Path) -> String {
+pub(crate) fn with_log(why: &str, log: &Path) -> String {
     format!("{why}: {}", tail(&fs::read_to_string(log).unwrap_or_default()))
 }
 
@@ -187,7 +187,7 @@ fn tail(text: &str) -> String {
 ///
 /// # Errors
 /// When it doesn't in time.
-pub(super) fn wait_until(
+pub(crate) fn wait_until(
     what: &str,
     deadline: Duration,
     mut holds: impl FnMut() -> bool,

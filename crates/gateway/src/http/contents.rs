@@ -24,7 +24,7 @@ use crate::http::text::{disposition, http_date};
 use crate::http::transfers::Way;
 
 /// The media type of what nobody has said more of.
-pub(super) const BYTES: &str = "application/octet-stream";
+const BYTES: &str = "application/octet-stream";
 
 /// What an answer says of what it gives.
 pub(super) struct Subject<'a> {

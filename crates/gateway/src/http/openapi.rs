@@ -81,8 +81,21 @@ fn operation(route: &Route, path: &str, problem: &Value, generator: &mut SchemaG
         json!({ "name": parameter.name, "in": place, "description": parameter.text, "schema": { "type": "string" } })
     });
     let parameters: Vec<Value> = in_path.chain(others).collect();
-    let mut responses: Map<String, Value> =
-        route.answers.iter().map(|answer| (answer.status.to_string(), response(answer, generator))).collect();
+    let mut responses: Map<String, Value> = Map::new();
+    for answer in &route.answers {
+        let described = response(answer, generator);
+        match responses.get_mut(&answer.status.to_string()) {
+            // One status may come with several media types.
+            Some(first) => {
+                let others = described["content"].as_object().cloned().unwrap_or_default();
+                first["content"]
+                    .as_object_mut()
+                    .into_iter()
+                    .for_each(|content| content.extend(others.clone()));
+            }
+            None => drop(responses.insert(answer.status.to_string(), described)),
+        }
+    }
     let described = json!({
         "description": "why it is not met",
         "content": { "application/json": { "schema": problem } },

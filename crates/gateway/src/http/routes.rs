@@ -4,7 +4,6 @@ use axum::http::Method;
 use datamesh_core::bucket::Access;
 
 use crate::http::buckets::{self, BucketView, KeptView, PageView};
-use crate::http::contents::BYTES;
 use crate::http::events;
 use crate::http::info::{self, InfoView};
 use crate::http::mesh::{self, AlertView, HealthView, PeerDetailView, PeerView, RepairsView, TrafficView};
@@ -47,11 +46,13 @@ fn of_objects() -> Vec<Route> {
             .takes(ANY)
             .answers::<PutView>(201, "it is acknowledged"),
         read(Method::GET, "Gets an object, or a range of it")
-            .gives(200, BYTES, "all of it")
-            .gives(206, BYTES, "the range")
+            .gives(200, ANY, "all of it, of the type that it was put with")
+            .gives(206, ANY, "the range")
             .says(304, "the client has it already")
             .answers::<crate::http::answer::ProblemView>(416, "the range begins behind its end"),
-        read(Method::HEAD, "Says how large an object is").says(200, "it is there"),
+        read(Method::HEAD, "Says how large an object is")
+            .says(200, "it is there")
+            .says(304, "the client has it already"),
         Route::new(Method::DELETE, path, WRITE, "Has an object kept no longer", objects::delete)
             .says(204, "its leases are released in a minute"),
         Route::new(
@@ -136,10 +137,12 @@ fn of_buckets() -> Vec<Route> {
         .answers::<PageView>(200, "a page"),
         get(Method::GET, "Gets what is under a key")
             .query("info", "Anything: tell of it, in the stead of its bytes.")
-            .gives(200, BYTES, "all of it, or what is told of it in JSON")
-            .gives(206, BYTES, "the range")
+            .gives(200, ANY, "all of it, of the type that it was put with, or what is told of it in JSON")
+            .gives(206, ANY, "the range")
             .says(304, "the client has it already"),
-        get(Method::HEAD, "Says how large it is what is under a key").says(200, "it is there"),
+        get(Method::HEAD, "Says how large it is what is under a key")
+            .says(200, "it is there")
+            .says(304, "the client has it already"),
         Route::new(Method::PUT, key, write, "Puts something under a key", buckets::put)
             .header("If-None-Match", "*: only where nothing is under it.")
             .header("If-Match", "Only in the place of what has this tag.")
@@ -210,7 +213,8 @@ fn of_gateway() -> Vec<Route> {
     let (html, text) = ("text/html", "text/plain");
     vec![
         Route::new(Method::GET, "/metrics", OPEN, "Gives the gateway's metrics to Prometheus", metrics::text)
-            .gives(200, text, "all of them"),
+            .gives(200, "application/openmetrics-text", "all of them")
+            .gives(200, text, "the same, where they are not whole"),
         Route::new(Method::GET, "/metrics/nodes", OPEN, "Gives the metrics of all nodes", metrics::of_nodes)
             .gives(200, text, "those of each node that tells, with a label node"),
         Route::new(Method::GET, "/healthz", OPEN, "Says that the gateway lives", probes::alive)
@@ -228,7 +232,7 @@ fn of_gateway() -> Vec<Route> {
         Route::new(Method::GET, "/dashboard", OPEN, "Shows the mesh, to who has a token", assets::dashboard)
             .gives(200, html, "a page without data"),
         Route::new(Method::GET, "/assets/{name}", OPEN, "Gives a part of the pages", assets::one)
-            .gives(200, text, "the part"),
+            .gives(200, ANY, "the part"),
     ]
 }
 
@@ -248,9 +252,12 @@ fn of_ipfs() -> Vec<Route> {
     vec![
         block(Method::GET, "Gives manifest blocks of public objects, to be checked against their ids")
             .gives(200, "application/vnd.ipld.raw", "the block, or a CAR of the manifest")
+            .gives(200, "application/vnd.ipld.car", "the block, or a CAR of the manifest")
             .says(304, "the client has it already")
             .answers::<crate::http::answer::ProblemView>(403, "it is of an object that is not public"),
-        block(Method::HEAD, "Says whether a manifest block is there").says(200, "it is"),
+        block(Method::HEAD, "Says whether a manifest block is there")
+            .says(200, "it is")
+            .says(304, "the client has it already"),
         Route::new(Method::GET, "/ipfs/{cid}/{*path}", OPEN, "There are no paths in manifests", ipfs::deeper)
             .says(404, "always"),
     ]

@@ -44,8 +44,7 @@ impl Reader {
     pub(super) fn new(buckets: Buckets, place: &InBucket) -> Self {
         let prefix = place.prefix();
         let names = Names { prefix: prefix.clone(), ..Names::default() };
-        let order =
-            ListOrder { prefix, delimiter: Some("/".to_owned()), after: None, count_max: PAGE_MAX };
+        let order = ListOrder { prefix, delimiter: Some("/".to_owned()), after: None, count_max: PAGE_MAX };
         Self { buckets, bucket: place.bucket.clone(), order, names, ended: false }
     }
 
