@@ -172,7 +172,8 @@ fn key_of(face: &Face, headers: &HeaderMap) -> Result<AccessKey, Problem> {
     };
     let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(credentials);
     let (id, secret) = shown.ok_or_else(|| refused("a user and a password are needed"))?;
-    matching(face, &id, &secret)?.ok_or_else(|| refused("the user and the password are none of this gateway's"))
+    matching(face, &id, &secret)?
+        .ok_or_else(|| refused("the user and the password are none of this gateway's"))
 }
 
 /// The user and the password of a header (RFC 7617).

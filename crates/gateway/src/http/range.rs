@@ -31,7 +31,8 @@ pub(super) enum Wanted {
 pub(super) fn wanted(headers: &HeaderMap, etag: &str, size: u64, modified: Timestamp) -> Wanted {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     // What is no date is passed over, as the RFC has it.
-    let since = |name| text(name).and_then(|date| dto::Timestamp::parse(TimestampFormat::HttpDate, date).ok());
+    let since =
+        |name| text(name).and_then(|date| dto::Timestamp::parse(TimestampFormat::HttpDate, date).ok());
     // Behind the last year that dates have is no instant to compare with.
     let modified = second_of(Timestamp::from_ms(modified.as_ms().min(LAST_MS)));
     // Tags count before instants.

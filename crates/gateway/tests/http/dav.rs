@@ -35,7 +35,8 @@ async fn start(folder: &std::path::Path) -> Running {
 
 async fn put(at: SocketAddr, key: &str, body: &[u8]) {
     let path = format!("/api/v1/buckets/one/keys/{key}");
-    let reply = ask("PUT", path).token(WRITER).header("Content-Type", "text/x-of-test").body(body).send(at).await;
+    let reply =
+        ask("PUT", path).token(WRITER).header("Content-Type", "text/x-of-test").body(body).send(at).await;
     assert_eq!(reply.status, 201, "{key}: {}", reply.text());
 }
 
@@ -78,7 +79,10 @@ async fn buckets_folders_and_files_are_listed_with_what_is_known_of_them() {
             "/dav/one/z-a"
         ]
     );
-    assert_eq!(shown(&list(at, READER, "/dav/one/deep", "1").await), ["/dav/one/deep/d", "/dav/one/deep/er/"]);
+    assert_eq!(
+        shown(&list(at, READER, "/dav/one/deep", "1").await),
+        ["/dav/one/deep/d", "/dav/one/deep/er/"]
+    );
     assert_eq!(shown(&list(at, READER, "/dav/one/deep/er/", "1").await), ["/dav/one/deep/er/b%20c"]);
     assert_eq!(shown(&list(at, READER, "/dav/two/", "1").await), [""; 0]);
 
@@ -113,8 +117,11 @@ async fn a_file_is_read_in_ranges_and_under_conditions() {
     let whole = get().send(at).await;
     assert_eq!((whole.status, whole.body == body, whole.whole), (200, true, true));
     assert_eq!(whole.header("content-type"), "text/x-of-test");
-    for (range, from, to) in [("bytes=0-0", 0, 1), ("bytes=1048570-1048580", 1_048_570, 1_048_581), ("bytes=-7", 2_999_993, 3_000_000)]
-    {
+    for (range, from, to) in [
+        ("bytes=0-0", 0, 1),
+        ("bytes=1048570-1048580", 1_048_570, 1_048_581),
+        ("bytes=-7", 2_999_993, 3_000_000),
+    ] {
         let part = get().header("Range", range).send(at).await;
         assert_eq!((part.status, part.body == body[from..to]), (206, true), "{range}");
         assert_eq!(part.header("content-range"), format!("bytes {from}-{}/3000000", to - 1));
@@ -181,7 +188,8 @@ async fn keys_open_the_buckets_that_they_may_read_and_no_others() {
     assert_eq!(shown(&list(at, OF_ONE, "/dav/", "1").await), ["/dav/one/"]);
     let bearer = ask("PROPFIND", "/dav/").token(READER).header("Depth", "0").send(at).await;
     assert_eq!(bearer.status, 401, "a token of the HTTP API is another scheme");
-    let unread = ask("MKCOL", "/dav/one/z").header("Content-Length", "1000000000").header("Expect", "100-continue");
+    let unread =
+        ask("MKCOL", "/dav/one/z").header("Content-Length", "1000000000").header("Expect", "100-continue");
     assert_eq!(unread.send(at).await.status, 401, "before a byte of the body came");
     gateway.stop().await;
 }
@@ -192,9 +200,20 @@ async fn nothing_is_changed() {
     let gateway = start(folder.path()).await;
     let at = gateway.address;
     let before = list(at, OWNER, "/dav/one/", "1").await.text();
-    for method in
-        ["PUT", "DELETE", "MKCOL", "MOVE", "COPY", "PROPPATCH", "LOCK", "UNLOCK", "PATCH", "POST", "REPORT", "FROB"]
-    {
+    for method in [
+        "PUT",
+        "DELETE",
+        "MKCOL",
+        "MOVE",
+        "COPY",
+        "PROPPATCH",
+        "LOCK",
+        "UNLOCK",
+        "PATCH",
+        "POST",
+        "REPORT",
+        "FROB",
+    ] {
         for path in ["/dav/one/a.txt", "/dav/one/new", "/dav/one/deep/", "/dav/new/", "/dav/one/../two/x"] {
             let asked = ask(method, path).user(OWNER).header("Destination", "/dav/one/moved");
             let reply = asked.header("Overwrite", "T").send(at).await;
@@ -204,9 +223,15 @@ async fn nothing_is_changed() {
     }
     assert_eq!(list(at, OWNER, "/dav/one/", "1").await.text(), before);
     assert_eq!(shown(&list(at, OWNER, "/dav/", "1").await), ["/dav/one/", "/dav/two/"]);
-    for (path, allowed) in [("/dav/one/a.txt", "HEAD,GET,OPTIONS,PROPFIND"), ("/dav/one/", "OPTIONS,PROPFIND")] {
+    for (path, allowed) in
+        [("/dav/one/a.txt", "HEAD,GET,OPTIONS,PROPFIND"), ("/dav/one/", "OPTIONS,PROPFIND")]
+    {
         let options = ask("OPTIONS", path).user(OWNER).send(at).await;
-        assert_eq!((options.status, options.header("dav"), options.header("allow")), (200, "1", allowed), "{path}");
+        assert_eq!(
+            (options.status, options.header("dav"), options.header("allow")),
+            (200, "1", allowed),
+            "{path}"
+        );
     }
     gateway.stop().await;
 }
@@ -218,8 +243,23 @@ async fn keys_that_are_no_paths_are_passed_over_and_what_is_file_and_folder_is_a
     let at = gateway.address;
     assert_eq!(ask("PUT", "/api/v1/buckets/one").token(OWNER).send(at).await.status, 201);
     for key in [
-        "both", "both-side", "both/inner", "both!", "%2E%2E", "%2E%2E/x", "%2E", "%2E/x", "twice//x", "marker/",
-        "%2Flead", "%2F%2E%2E%2Fout", "in/%2E%2E/x", "line%0Abreak", "back%5Cslash", "...", "both-side/y",
+        "both",
+        "both-side",
+        "both/inner",
+        "both!",
+        "%2E%2E",
+        "%2E%2E/x",
+        "%2E",
+        "%2E/x",
+        "twice//x",
+        "marker/",
+        "%2Flead",
+        "%2F%2E%2E%2Fout",
+        "in/%2E%2E/x",
+        "line%0Abreak",
+        "back%5Cslash",
+        "...",
+        "both-side/y",
     ] {
         put(at, key, b"x").await;
     }
@@ -292,7 +332,8 @@ async fn questions_that_would_cost_too_much_are_refused() {
         asked.body(&body).send(at)
     };
     let open = "<D:propfind xmlns:D=\"DAV:\"><D:prop>";
-    let nested = |depth: usize| format!("{open}{}{}</D:prop></D:propfind>", "<a>".repeat(depth), "</a>".repeat(depth));
+    let nested =
+        |depth: usize| format!("{open}{}{}</D:prop></D:propfind>", "<a>".repeat(depth), "</a>".repeat(depth));
     assert_eq!(ask_with(nested(120).into_bytes()).await.status, 207, "as deep as it may be");
     assert_eq!(ask_with(nested(5_000).into_bytes()).await.status, 413);
     assert_eq!(ask_with(vec![b' '; 17 << 10]).await.status, 413);
@@ -316,8 +357,10 @@ async fn a_folder_of_several_pages_is_listed_whole() {
     put(at, "b", b"hidden").await;
     put(at, "b/inner", b"x").await;
     let names: Vec<String> = (0..1_100).map(|number| format!("b-{number:04}")).collect();
-    futures::stream::StreamExt::for_each_concurrent(futures::stream::iter(&names), 16, |name| put(at, name, b""))
-        .await;
+    futures::stream::StreamExt::for_each_concurrent(futures::stream::iter(&names), 16, |name| {
+        put(at, name, b"")
+    })
+    .await;
     let listed = shown(&list(at, READER, "/dav/one/", "1").await);
     let expected: Vec<String> = names.iter().map(|name| format!("/dav/one/{name}")).collect();
     assert_eq!(listed.len(), 1_101);

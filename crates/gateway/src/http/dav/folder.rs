@@ -44,8 +44,7 @@ impl Reader {
     pub(super) fn new(buckets: Buckets, place: &InBucket) -> Self {
         let prefix = place.prefix();
         let names = Names { prefix: prefix.clone(), ..Names::default() };
-        let order =
-            ListOrder { prefix, delimiter: Some("/".to_owned()), after: None, count_max: PAGE_MAX };
+        let order = ListOrder { prefix, delimiter: Some("/".to_owned()), after: None, count_max: PAGE_MAX };
         Self { buckets, bucket: place.bucket.clone(), order, names, ended: false }
     }
 
@@ -155,7 +154,7 @@ mod tests {
             let prefixes = steps.iter().filter(is_folder).map(|step| (*step).to_owned()).collect();
             names.add(List { entries, prefixes, next: None });
             held_max = held_max.max(names.held.len());
-            shown.append(&mut names.ready);
+            shown.extend(names.ready.drain(..));
         }
         names.finish();
         assert!(held_max <= 4, "{held_max}");

@@ -91,11 +91,7 @@ impl Tree {
     }
 
     /// What is known of a folder at once, and what reads the rest.
-    async fn begin(
-        &self,
-        place: Place,
-        asker: &Asker,
-    ) -> Result<(VecDeque<Entry>, Option<Reader>), Problem> {
+    async fn begin(&self, place: Place, asker: &Asker) -> Result<(VecDeque<Entry>, Option<Reader>), Problem> {
         let (buckets, key) = (self.buckets.clone(), Arc::clone(&asker.key));
         blocking(move || {
             // Who may read is asked where it is read.
@@ -160,11 +156,7 @@ impl GuardedFileSystem<Asker> for Tree {
         self.list(path, asker).boxed()
     }
 
-    fn metadata<'a>(
-        &'a self,
-        path: &'a DavPath,
-        asker: &'a Asker,
-    ) -> FsFuture<'a, Box<dyn DavMetaData>> {
+    fn metadata<'a>(&'a self, path: &'a DavPath, asker: &'a Asker) -> FsFuture<'a, Box<dyn DavMetaData>> {
         async move {
             let place = Place::of_plain(path.as_bytes()).ok_or(FsError::NotFound)?;
             let thing = self.find(Arc::clone(&asker.key), place).await;
