@@ -12,7 +12,7 @@ use support::objects::wait_until;
 use support::{Mesh, Random, same_bytes};
 
 const NODES: usize = 6;
-const FILES: [(&str, usize); 5] = [
+const FILES: [(&str, u64); 5] = [
     ("empty", 0),
     ("small.txt", 4_096),
     ("deep/größe & <more>", 100_000),
@@ -80,10 +80,11 @@ impl Opened {
 
     /// What curl is answered, with its status behind it.
     fn curl(&self, key: Option<&AccessKey>, path: &str, words: &[&str]) -> String {
-        let user = key.map(|key| format!("--user={}:{}", key.id, key.secret));
+        let user = key.map(|key| format!("{}:{}", key.id, key.secret));
         let url = format!("{}{path}", self.gateway.endpoint);
         let common = ["--silent", "--path-as-is", "--write-out", "\n%{http_code}", &url];
-        let words: Vec<&str> = words.iter().copied().chain(user.as_deref()).chain(common).collect();
+        let user = user.iter().flat_map(|user| ["--user", user]);
+        let words: Vec<&str> = words.iter().copied().chain(user).chain(common).collect();
         self.gateway.run("curl", &words)
     }
 
@@ -132,7 +133,7 @@ fn curl_finds_properties_reads_ranges_and_changes_nothing() {
     let whole = fs::read(opened.album.join("small.txt")).expect("read");
     assert_eq!(fs::read(&out).expect("read"), whole[1000..3000]);
 
-    let listed = opened.s3(&["lsf", "--recursive", "--format=pst", ":s3:"]);
+    let listed = opened.s3(&["lsf", "--recursive", "--files-only", "--format=pst", ":s3:"]);
     let wrong = AccessKey { secret: "wrong".to_owned(), ..opened.reader.clone() };
     for (key, path, words, status) in [
         (None, "/dav/", &depth[..], "401"),
@@ -156,7 +157,7 @@ fn curl_finds_properties_reads_ranges_and_changes_nothing() {
     ] {
         assert_eq!(opened.status(key, path, words), status, "{path} {words:?}");
     }
-    assert_eq!(opened.s3(&["lsf", "--recursive", "--format=pst", ":s3:"]), listed);
+    assert_eq!(opened.s3(&["lsf", "--recursive", "--files-only", "--format=pst", ":s3:"]), listed);
     let challenge = opened.curl(None, "/dav/", &["--include"]);
     assert!(challenge.to_lowercase().contains("www-authenticate: basic realm="), "{challenge}");
     let options = opened.curl(reader, "/dav/photos/", &["--include", "--request", "OPTIONS"]);

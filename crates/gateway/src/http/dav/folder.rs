@@ -154,7 +154,7 @@ mod tests {
             let prefixes = steps.iter().filter(is_folder).map(|step| (*step).to_owned()).collect();
             names.add(List { entries, prefixes, next: None });
             held_max = held_max.max(names.held.len());
-            shown.append(&mut names.ready);
+            shown.extend(names.ready.drain(..));
         }
         names.finish();
         assert!(held_max <= 4, "{held_max}");
