@@ -27,12 +27,14 @@ use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::dto;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpRequest, HttpResponse, S3, S3Error, S3Request, S3Response, S3Result, s3_error};
+use tracing::Instrument;
 
 use self::cors::Foreign;
 use self::host::Subdomains;
 pub use self::lifecycle::expire;
 use crate::Gateway;
 use crate::auth::Keys;
+use crate::spans;
 
 /// The largest document that a request may send, bytes: a list of 10,000 parts with their digests has some 3 MB.
 const XML_SIZE_MAX: usize = 4 << 20;
@@ -125,7 +127,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = S3Result<T>> + Send + 'static,
 ) -> S3Result<T> {
-    tokio::spawn(work).await.map_err(S3Error::internal_error)?
+    tokio::spawn(work.in_current_span()).await.map_err(S3Error::internal_error)?
 }
 
 /// Translates.
@@ -140,6 +142,7 @@ macro_rules! operations {
         impl S3 for Face {
             $(
                 async fn $name(&self, request: S3Request<dto::$input>) -> S3Result<S3Response<dto::$output>> {
+                    spans::operation(stringify!($name));
                     $module::$function(&self.gateway, request).await
                 }
             )*
