@@ -35,8 +35,11 @@ mod up;
 
 use std::path::Path;
 
+use datamesh_node::traces::Traces;
+
 use crate::args::Command;
 use crate::context::Context;
+use crate::exit::Exit;
 use crate::ui::Ui;
 
 pub use error::{CommandError, exit_of};
@@ -57,6 +60,27 @@ pub const fn stopping(command: &Command) -> Stopping {
         Command::Bootstrap(_) | Command::Service(_) | Command::Gateway(_) | Command::Up(_) => Stopping::Asked,
         _ => Stopping::Dropped,
     }
+}
+
+/// Where the spans of the requests go that this command answers, if it answers any and the settings say where.
+///
+/// # Errors
+/// When the settings are wrong, or nothing can be sent there.
+pub fn traces(command: &Command, context: &Context) -> Result<Option<Traces>, CommandError> {
+    let overrides = match command {
+        Command::Bootstrap(args) => args.node.overrides(),
+        Command::Service(args) => args.node.overrides(),
+        Command::Gateway(args) => args.overrides(),
+        Command::Up(args) if !args.beside.no_gateway => args.beside.overrides(),
+        _ => return Ok(None),
+    };
+    let resolved = context.settings(overrides)?;
+    let gateway = &resolved.settings().gateway;
+    let beside = matches!(command, Command::Bootstrap(_) | Command::Service(_));
+    if beside && !gateway.with_node.is_on() {
+        return Ok(None);
+    }
+    Traces::start(&gateway.traces).map_err(|error| CommandError::from_error(Exit::Failed, error))
 }
 
 /// What somebody who has stopped this command can do.

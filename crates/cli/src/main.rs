@@ -28,7 +28,6 @@ fn main() -> ExitCode {
         Err(error) => return ui::command_line_error(&error).code().into(),
     };
     let ui = Ui::new(&arguments.global);
-    ui.log();
     let exit = match start(&arguments, &ui) {
         Ok(()) => Exit::Done,
         Err(error) => {
@@ -64,8 +63,10 @@ async fn run(arguments: &Args, ui: &Ui) -> Result<(), CommandError> {
     tokio::spawn(forward(signals, wish));
 
     let context = Context::new(&arguments.global, interrupt.clone())?;
+    let traces = command::traces(&arguments.command, &context)?;
+    ui.log(traces.as_ref());
     let command = command::run(&arguments.command, &context, ui);
-    match command::stopping(&arguments.command) {
+    let ended = match command::stopping(&arguments.command) {
         Stopping::Asked => command.await,
         Stopping::Dropped => tokio::select! {
             ended = command => ended,
@@ -74,7 +75,11 @@ async fn run(arguments: &Args, ui: &Ui) -> Result<(), CommandError> {
                 Err(hint.into_iter().fold(CommandError::interrupted(), CommandError::hint))
             }
         },
+    };
+    if let Some(traces) = traces {
+        traces.close().await;
     }
+    ended
 }
 
 /// The first signal is a wish, the second an order.

@@ -14,6 +14,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use clap::error::ErrorKind;
+use datamesh_node::traces::Traces;
 use indicatif::MultiProgress;
 use serde::Serialize;
 use serde_json::json;
@@ -86,8 +87,8 @@ impl Ui {
     }
 
     /// Sends what the crates log to stderr, as much as was asked for.
-    pub fn log(&self) {
-        log::install(self);
+    pub fn log(&self, traces: Option<&Traces>) {
+        log::install(self, traces);
     }
 
     /// Prints a result on stdout: the text for people, or the object for programs. An empty text is not printed.

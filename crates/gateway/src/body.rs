@@ -15,6 +15,7 @@ use s3s::StdError;
 use s3s::crypto::{Checksum, Md5};
 use s3s::stream::{ByteStream, RemainingLength};
 use tokio::sync::mpsc;
+use tracing::{Instrument, info_span};
 
 use crate::s3::digests::{Algorithm, Hashers};
 
@@ -165,7 +166,7 @@ pub async fn read(
     let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD_MAX);
     let remaining = range.end.saturating_sub(range.start);
     let buckets = buckets.clone();
-    tokio::spawn(async move {
+    let reading = async move {
         let mut sink = ChannelSink(sender.clone());
         let copied = tokio::select! {
             copied = buckets.copy(&extents, range, &mut sink) => copied,
@@ -176,7 +177,8 @@ pub async fn read(
             // Who does not wait any more need not be told.
             let _ = sender.send(Err(error)).await;
         }
-    });
+    };
+    tokio::spawn(reading.instrument(info_span!("get")));
     let first = chunks.recv().await.transpose()?;
     Ok(BodyStream { first, chunks, remaining })
 }

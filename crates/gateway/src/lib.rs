@@ -8,10 +8,13 @@ pub mod body;
 pub mod http;
 pub mod s3;
 pub mod serve;
+pub mod spans;
 
 use std::sync::Arc;
 
 use datamesh_engine::buckets::Buckets;
+
+use crate::spans::Adopt;
 
 /// Names of buckets that are not given, since other faces answer there.
 pub const RESERVED_NAMES: [&str; 8] =
@@ -26,6 +29,8 @@ pub struct Gateway {
     pub settings: Arc<GatewaySettings>,
     /// The numbers of this process, as Prometheus reads them.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Makes the span of a request part of its caller's trace.
+    pub adopt: Adopt,
 }
 
 /// How a gateway presents itself.

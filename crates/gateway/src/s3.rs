@@ -32,6 +32,7 @@ use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::dto;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpRequest, HttpResponse, S3, S3Error, S3Request, S3Response, S3Result, s3_error};
+use tracing::Instrument;
 
 use self::cors::Foreign;
 use self::host::Subdomains;
@@ -39,6 +40,7 @@ pub use self::lifecycle::expire;
 use self::stage::Stage;
 use crate::Gateway;
 use crate::auth::Keys;
+use crate::spans;
 
 /// The largest document that a request may send, bytes: a list of 10,000 parts with their digests has some 3 MB.
 const XML_SIZE_MAX: usize = 4 << 20;
@@ -147,7 +149,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = S3Result<T>> + Send + 'static,
 ) -> S3Result<T> {
-    tokio::spawn(work).await.map_err(S3Error::internal_error)?
+    tokio::spawn(work.in_current_span()).await.map_err(S3Error::internal_error)?
 }
 
 /// Translates.
@@ -163,6 +165,7 @@ macro_rules! operations {
             $(
                 async fn $name(&self, request: S3Request<dto::$input>) -> S3Result<S3Response<dto::$output>> {
                     Stage::begin(&request.extensions);
+                    spans::operation(stringify!($name));
                     $module::$function(&self.gateway, request).await
                 }
             )*

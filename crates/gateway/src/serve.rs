@@ -18,7 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
+use tracing::Instrument;
 
+use crate::spans::{self, FaceName};
 use crate::{Gateway, RESERVED_NAMES, http, s3};
 
 /// Connections that are served at once; more wait until one ends.
@@ -138,10 +140,19 @@ async fn told(stopping: &mut watch::Receiver<bool>) {
 
 impl Faces {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        if self.is_for_http(&request) {
+        let face = self.face(&request);
+        let span = spans::begin(face, &request, self.gateway.adopt);
+        let answer = self.answer_by(face, request).instrument(span.clone()).await;
+        spans::end(span, answer)
+    }
+
+    async fn answer_by(&self, face: FaceName, request: Request<Incoming>) -> Response<Body> {
+        if face != FaceName::S3 {
             let answered = self.http.clone().oneshot(request.map(Body::new)).await;
             return answered.unwrap_or_else(|never| match never {});
         }
+        let in_host = self.is_of_bucket_host(request.headers());
+        spans::routed(request.method(), spans::route_of_bucket(request.uri().path(), in_host));
         let in_vain = waits_in_vain(request.headers());
         let answer = s3::respond(&self.gateway, &self.s3, request.map(s3s::Body::from)).await;
         let mut answer = answer.map(Body::new);
@@ -151,13 +162,17 @@ impl Faces {
         answer
     }
 
-    fn is_for_http<B>(&self, request: &Request<B>) -> bool {
-        if self.is_of_bucket_host(request.headers()) {
-            return false;
+    fn face<B>(&self, request: &Request<B>) -> FaceName {
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        if self.is_of_bucket_host(headers) || is_signed(uri, headers) {
+            return FaceName::S3;
         }
-        let (method, uri) = (request.method(), request.uri());
-        let signed = is_signed(uri, request.headers());
-        !signed && (is_reserved(uri) || is_browser(method, uri, request.headers()))
+        match first_of_path(uri) {
+            "dav" => FaceName::Dav,
+            first if RESERVED_NAMES.contains(&first) => FaceName::Http,
+            _ if is_browser(method, uri, headers) => FaceName::Http,
+            _ => FaceName::S3,
+        }
     }
 
     /// Whether the host is a bucket's subdomain: then the whole path is a key.
@@ -169,10 +184,9 @@ impl Faces {
     }
 }
 
-/// Whether the path begins with a name that no bucket has.
-fn is_reserved(uri: &Uri) -> bool {
-    let first = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
-    RESERVED_NAMES.contains(&first)
+/// What the path begins with: a bucket, or a name that no bucket has.
+fn first_of_path(uri: &Uri) -> &str {
+    uri.path().trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
 /// Whether a client waits to be told to go on, and has nothing to send: then it is answered at once (RFC 9110, section 10.1.1). The AWS
@@ -211,7 +225,8 @@ fn is_browser(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
 mod tests {
     use axum::http::{HeaderMap, HeaderValue, Method, header};
 
-    use super::{is_browser, is_reserved, is_signed};
+    use super::{first_of_path, is_browser, is_signed};
+    use crate::RESERVED_NAMES;
 
     #[test]
     fn what_is_signed_as_s3_requests_are_is_for_s3_whatever_its_path() {
@@ -226,10 +241,10 @@ mod tests {
     #[test]
     fn reserved_paths_are_not_buckets() {
         for path in ["/metrics", "/healthz", "/api/v1/objects", "/ipfs/x?format=raw", "//api", "/dashboard"] {
-            assert!(is_reserved(&path.parse().expect(path)), "{path}");
+            assert!(RESERVED_NAMES.contains(&first_of_path(&path.parse().expect(path))), "{path}");
         }
         for path in ["/", "/bucket/api", "/apis", "/metrics-archive/x", "/?list-type=2"] {
-            assert!(!is_reserved(&path.parse().expect(path)), "{path}");
+            assert!(!RESERVED_NAMES.contains(&first_of_path(&path.parse().expect(path))), "{path}");
         }
     }
 

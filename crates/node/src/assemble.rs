@@ -140,7 +140,6 @@ impl Node {
         let rings = latency_file::rings(home, settings)?;
         let charter = Charter::of_node(home, &order.charter)?;
         let identity = Identity::load_or_create(&home.node_key_path())?;
-        let first_roll = order.founder.as_ref().map(|founder| first_roll(founder, identity.node()));
         let directory = home.node_disk_path();
         make_directory(&directory)?;
         let path = directory.join("items");
@@ -163,16 +162,7 @@ impl Node {
         let latency_map = latency_file::digest(&rings);
         let answering = Answering::new(&server, settings, cache.as_ref(), &traffic, (&compute, &rings));
         let watch = Arc::clone(&answering.watch);
-        let domain = settings.placement.domain.domain(&identity.node().to_string());
-        let offer = offer(settings, order.role, domain);
-        let bootstrap = order.entries.iter().map(full_address).collect();
-        let mut network =
-            NetworkSettings::node(identity, listen_addresses(settings, &charter), bootstrap, offer);
-        network.key = charter.key();
-        network.authorities.clone_from(&charter.authorities);
-        network.rolls.extend(first_roll);
-        network.state_directory = Some(directory);
-        network.data_plane = data_plane(settings);
+        let network = network_settings(identity, settings, &order, &charter, directory);
         let network = datamesh_net::start(network, Arc::new(answering)).await?;
         let watcher = watch.start(network.clone(), Arc::clone(&clock));
         let peers = Arc::new(Neighbours { own, server: server.clone(), network: network.clone() });
@@ -285,6 +275,27 @@ fn watching(
         leaving: settings.health.drain_failing.is_on().then_some(leaving),
         pause: settings.health.check_every.duration(),
     }
+}
+
+/// How a node is part of its mesh.
+fn network_settings(
+    identity: Identity,
+    settings: &Settings,
+    order: &NodeOrder,
+    charter: &Charter,
+    directory: PathBuf,
+) -> NetworkSettings {
+    let own = identity.node();
+    let domain = settings.placement.domain.domain(&own.to_string());
+    let offer = offer(settings, order.role, domain);
+    let bootstrap = order.entries.iter().map(full_address).collect();
+    let mut network = NetworkSettings::node(identity, listen_addresses(settings, charter), bootstrap, offer);
+    network.key = charter.key();
+    network.authorities.clone_from(&charter.authorities);
+    network.rolls.extend(order.founder.as_ref().map(|founder| first_roll(founder, own)));
+    network.state_directory = Some(directory);
+    network.data_plane = data_plane(settings);
+    network
 }
 
 /// What a node says of itself to the mesh.

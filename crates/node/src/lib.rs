@@ -32,6 +32,8 @@ pub mod settings;
 pub mod system;
 mod tell;
 pub mod tier;
+pub mod traces;
 mod tuning;
 mod vitals;
 mod watch;
+mod web_agent;

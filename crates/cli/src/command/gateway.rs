@@ -8,6 +8,7 @@ use datamesh_gateway::{Gateway, GatewaySettings, serve};
 use datamesh_node::buckets::OpenBuckets;
 use datamesh_node::home::{Home, Mesh};
 use datamesh_node::settings::Settings;
+use datamesh_node::traces;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -143,6 +144,7 @@ impl Running {
             buckets: open.buckets.clone(),
             settings: Arc::new(settings),
             metrics: Arc::new(metrics),
+            adopt: traces::adopt,
         };
         let served = serve::serve(gateway, port.listener, stop).await;
         open.close().await;

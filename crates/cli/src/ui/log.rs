@@ -3,22 +3,24 @@
 use std::io::{self, Write};
 
 use anstream::{AutoStream, ColorChoice};
-use tracing_subscriber::EnvFilter;
+use datamesh_node::traces::Traces;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::ui::{Format, Ui, Verbosity};
 
 const VARIABLE: &str = "DATAMESH_LOG";
 
-pub(super) fn install(ui: &Ui) {
+pub(super) fn install(ui: &Ui, traces: Option<&Traces>) {
     let filter = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
     let filter = filter.unwrap_or_else(|| default_filter(ui).to_owned());
     let colours = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(colours)
         .with_writer(LogWriter(ui.clone()))
-        .finish();
+        .with_filter(EnvFilter::new(filter));
+    let subscriber = tracing_subscriber::registry().with(lines).with(traces.map(Traces::layer));
     // Somebody who embeds this library may have one already.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

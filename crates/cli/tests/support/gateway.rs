@@ -64,6 +64,15 @@ impl Gateway {
         Self { child: None, endpoint: field(&node.said["gateway"], "endpoint").to_owned(), key }
     }
 
+    /// Ends it in good order.
+    pub(crate) fn stop(&mut self) {
+        let child = self.child.take().expect("it is a process of its own");
+        let ended = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(ended.expect("kill can be run").success());
+        let ended = wait_with_output(child, &["a gateway that is to stop"]);
+        assert!(ended.status.success(), "{}", ended.status);
+    }
+
     /// Ends it without a warning.
     pub(crate) fn kill(&mut self) {
         let child = self.child.as_mut().expect("it is a process of its own");
@@ -103,14 +112,23 @@ impl Gateway {
 
     /// Asks with a signature for what is under a path, or puts a file there: the status, and what was answered.
     pub(crate) fn signed(&self, path: &str, upload: Option<&Path>) -> (String, Vec<u8>) {
+        let file = upload.map(|file| file.to_str().expect("UTF-8"));
+        let arguments: Vec<&str> = file.iter().flat_map(|file| ["--upload-file", file]).collect();
+        self.signed_with(path, &arguments)
+    }
+
+    /// Makes a bucket with a signature: the status.
+    pub(crate) fn make_bucket(&self, name: &str) -> String {
+        self.signed_with(&format!("/{name}"), &["--request", "PUT", "--data", ""]).0
+    }
+
+    fn signed_with(&self, path: &str, arguments: &[&str]) -> (String, Vec<u8>) {
         let mut command = Command::new("curl");
         command.args(["--silent", "--max-time", "60", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user"]);
         command.arg(format!("{}:{}", self.key.id, self.key.secret));
+        // The signature has the digest of what is put; curl makes that of nothing unless it is told.
+        command.args(["--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]).args(arguments);
         command.args(["--write-out", "%{stderr}%{http_code}", &format!("{}{path}", self.endpoint)]);
-        command.args(["--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]);
-        if let Some(file) = upload {
-            command.arg("--upload-file").arg(file);
-        }
         let output = command.stdin(Stdio::null()).output().expect("curl can be run");
         (text(&output.stderr), output.stdout)
     }

@@ -74,15 +74,28 @@ impl WebServer {
     }
 }
 
-/// Takes one request and closes the connection.
+/// Takes one notice and closes the connection.
 fn answer(stream: impl Read + Write, seen: &Seen) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
+    let Some((first, body)) = request(&mut reader)? else { return Ok(()) };
+    assert!(first.starts_with("POST /alerts HTTP/1.1"), "{first}");
+    if seen.refused.fetch_max(1, Ordering::Relaxed) == 0 {
+        say(reader.get_mut(), "503 Service Unavailable");
+    } else {
+        let notice = serde_json::from_slice(&body).expect("a notice is JSON");
+        seen.posted.lock().expect("no test panicked with it").push(notice);
+        say(reader.get_mut(), "200 OK");
+    }
+    Ok(())
+}
+
+/// Reads a request: its first line and its body. None where the connection ends before one begins.
+fn request(reader: &mut impl BufRead) -> io::Result<Option<(String, Vec<u8>)>> {
     let mut size = 0;
     let mut first = String::new();
     if reader.read_line(&mut first)? == 0 {
-        return Ok(());
+        return Ok(None);
     }
-    assert!(first.starts_with("POST /alerts HTTP/1.1"), "{first}");
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
@@ -95,16 +108,42 @@ fn answer(stream: impl Read + Write, seen: &Seen) -> io::Result<()> {
     }
     let mut body = vec![0; size];
     reader.read_exact(&mut body)?;
-    let status = if seen.refused.fetch_max(1, Ordering::Relaxed) == 0 {
-        "503 Service Unavailable"
-    } else {
-        let notice = serde_json::from_slice(&body).expect("a notice is JSON");
-        seen.posted.lock().expect("no test panicked with it").push(notice);
-        "200 OK"
-    };
-    let stream = reader.get_mut();
+    Ok(Some((first, body)))
+}
+
+fn say(stream: &mut impl Write, status: &str) {
     // Whoever posted may have given up.
     let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     let _ = stream.flush();
-    Ok(())
+}
+
+/// A collector of traces, which keeps what is posted to it as it comes.
+pub(crate) struct Collector {
+    pub(crate) address: String,
+    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Collector {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}/v1/traces", listener.local_addr().expect("an address"));
+        let collector = Self { address, bodies: Arc::default() };
+        let bodies = Arc::clone(&collector.bodies);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut reader = BufReader::new(stream.expect("a connection"));
+                if let Some((first, body)) = request(&mut reader).expect("a whole request") {
+                    assert!(first.starts_with("POST /v1/traces HTTP/1.1"), "{first}");
+                    bodies.lock().expect("no test panicked with it").push(body);
+                    say(reader.get_mut(), "200 OK");
+                }
+            }
+        });
+        collector
+    }
+
+    /// What was posted so far.
+    pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
+        self.bodies.lock().expect("no test panicked with it").clone()
+    }
 }

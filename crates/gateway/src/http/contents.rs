@@ -15,6 +15,7 @@ use datamesh_core::bucket::{BucketName, Content, Extent, Extents, Version};
 use datamesh_core::limits::DETAIL_TEXT_SIZE_MAX;
 use datamesh_core::time::Timestamp;
 use datamesh_engine::buckets::{ContentSubject, PutCondition};
+use tracing::{Instrument, info_span};
 
 use crate::http::Face;
 use crate::http::answer::Problem;
@@ -178,7 +179,8 @@ pub(super) async fn store(
     let tracked = face.0.transfers.begin(Way::Put, name, size);
     let subject = ContentSubject { name, media_type, size, class: None };
     let mut source = BodySource::new(body, size, OnBreak::Fail);
-    let stored = face.buckets().store(&mut source, &subject, Arc::new(tracked.clone())).await;
+    let stored = face.buckets().store(&mut source, &subject, Arc::new(tracked.clone()));
+    let stored = stored.instrument(info_span!("put")).await;
     let stored = stored.map_err(Problem::from);
     tracked.ended(stored.as_ref().err().map(Problem::message));
     Ok(StoredBody { extent: stored?, md5: source.md5() })

@@ -13,6 +13,7 @@ use datamesh_core::limits::UPLOAD_PARTS_MAX;
 use datamesh_engine::buckets::{Buckets, ContentSubject, PutCondition};
 use datamesh_engine::progress::{Observer, Unobserved};
 use md5::{Digest, Md5};
+use tracing::{Instrument, info_span};
 
 use crate::http::answer::Problem;
 use crate::http::stream::{BodySource, MemorySink};
@@ -133,7 +134,7 @@ async fn put_part(
     observer: Arc<dyn Observer>,
 ) -> Result<Part, Problem> {
     let subject = ContentSubject { name: address.key.as_str(), ..ContentSubject::default() };
-    let extent = buckets.store(source, &subject, observer).await?;
+    let extent = buckets.store(source, &subject, observer).instrument(info_span!("put")).await?;
     let modified = buckets.world().clock.now();
     Ok(Part { modified, extent, etag: source.md5(), digests: BTreeMap::new() })
 }

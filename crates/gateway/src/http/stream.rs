@@ -12,6 +12,7 @@ use futures::stream::{self, StreamExt};
 use md5::{Digest, Md5};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tracing::{Instrument, info_span};
 
 use crate::http::STALL;
 use crate::http::answer::Problem;
@@ -150,7 +151,7 @@ impl Source for BodySource {
 pub(super) async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
-    let done = tokio::spawn(work).await;
+    let done = tokio::spawn(work.in_current_span()).await;
     done.map_err(|error| Problem::machine(format!("it was broken off here: {error}")))?
 }
 
@@ -197,14 +198,15 @@ where
     let (sender, mut receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let outcome = tracked.clone();
     let work = work(BodySink { sender: sender.clone(), tracked });
-    tokio::spawn(async move {
-        let done = work.await;
+    let working = async move {
+        let done = work.instrument(info_span!("get")).await;
         outcome.ended(done.as_ref().err().map(Problem::message));
         if let Err(problem) = done {
             // Where nobody listens any more, nobody need know.
             let _ = timeout(STALL, sender.send(Err(problem))).await;
         }
-    });
+    };
+    tokio::spawn(working.in_current_span());
     let first = match receiver.recv().await {
         None => return Ok(Body::empty()),
         Some(first) => first?,

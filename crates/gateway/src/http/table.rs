@@ -1,14 +1,16 @@
 //! A route as a row of a table: its path, who may ask, what it takes and answers, and what handles it.
 
 use axum::Router;
+use axum::extract::Request;
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::http::Face;
 use crate::http::token::{Need, check};
+use crate::spans;
 
 /// One route.
 pub(super) struct Route {
@@ -105,6 +107,12 @@ impl Route {
     /// Adds the route to a router, behind the check of what it needs.
     pub(super) fn add_to(self, router: Router<Face>, face: &Face) -> Router<Face> {
         let state = (face.clone(), self.need);
-        router.route(self.path, self.handler.route_layer(from_fn_with_state(state, check)))
+        let (method, path) = (self.method, self.path);
+        let note = from_fn(move |request: Request, next: Next| {
+            spans::routed(&method, path);
+            next.run(request)
+        });
+        let handler = self.handler.route_layer(from_fn_with_state(state, check)).route_layer(note);
+        router.route(path, handler)
     }
 }

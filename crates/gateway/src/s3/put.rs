@@ -12,6 +12,7 @@ use datamesh_engine::put::PutError;
 use futures::Stream;
 use s3s::dto::{ETag, PutObjectInput, PutObjectOutput};
 use s3s::{S3Request, S3Response, S3Result, StdError, s3_error};
+use tracing::{Instrument, info_span};
 
 use crate::Gateway;
 use crate::body::{BodySource, Received};
@@ -123,7 +124,8 @@ pub(super) async fn receive<S: Stream<Item = Result<Bytes, StdError>> + Send + U
     expected: &Expected,
 ) -> S3Result<(Extent, Received)> {
     let mut source = BodySource::new(body, subject.size, expected.algorithms());
-    let stored = buckets.store(&mut source, subject, Arc::new(Unobserved)).await;
+    let stored =
+        buckets.store(&mut source, subject, Arc::new(Unobserved)).instrument(info_span!("put")).await;
     let extent = stored.map_err(|error| match error {
         StoreError::Put(PutError::Source(_)) => map_fault(source.fault()),
         error => map_store(error),

@@ -83,8 +83,12 @@ impl Running {
         }
         let settings = GatewaySettings { region: "here".to_owned(), domain: None, mesh: "tests".to_owned() };
         let text = "# TYPE datamesh_up gauge\ndatamesh_up{node=\"n\",way=\"x\"} 1\n# EOF\n";
-        let gateway =
-            Gateway { buckets, settings: Arc::new(settings), metrics: Arc::new(|| text.to_owned()) };
+        let gateway = Gateway {
+            buckets,
+            settings: Arc::new(settings),
+            metrics: Arc::new(|| text.to_owned()),
+            adopt: |_, _| {},
+        };
         let listener = tokio::net::TcpListener::bind(listen).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let router = http::router(gateway);

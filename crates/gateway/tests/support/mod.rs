@@ -142,6 +142,7 @@ impl Server {
                 mesh: "test".to_owned(),
             }),
             metrics: Arc::new(String::new),
+            adopt: |_, _| {},
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("it works on loopback");
         let address = listener.local_addr().expect("it works on loopback");

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use datamesh_engine::world::Clock;
 use tokio::sync::oneshot;
 use ureq::Agent;
-use ureq::tls::{RootCerts, TlsConfig};
+
+use crate::web_agent::agent;
 
 /// How long one attempt may take.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(10);
@@ -47,21 +48,7 @@ pub(super) struct Web {
 
 impl Web {
     pub(super) fn new(address: String, clock: Arc<dyn Clock>) -> Self {
-        // The provider that the rest of the program has, and the certificates that the system trusts.
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::PlatformVerifier)
-            .unversioned_rustls_crypto_provider(provider)
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_global(Some(ATTEMPT_DEADLINE))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .user_agent(concat!("datamesh/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
-        Self { address, clock, agent }
+        Self { address, clock, agent: agent(ATTEMPT_DEADLINE) }
     }
 
     pub(super) async fn post(&self, notice: Bytes) -> Result<(), WebError> {
