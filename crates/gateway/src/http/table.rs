@@ -10,6 +10,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use crate::http::Face;
 use crate::http::token::{Need, check};
 
+/// Whatever media type.
+pub(super) const ANY: &str = "*/*";
+
 /// One route.
 pub(super) struct Route {
     pub(super) method: Method,
