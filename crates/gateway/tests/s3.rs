@@ -9,7 +9,7 @@ use datamesh_core::time::Timestamp;
 use datamesh_gateway::s3::expire;
 use opendal::Operator;
 use opendal::services::S3;
-use s3s::crypto::{Checksum, Crc32, Md5};
+use s3s::crypto::{Checksum, Crc32, Md5, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::support::{OWNER, READER, Server, hex, noise};

@@ -22,7 +22,7 @@ const MORE_CHECKS: &str = ",unsupported_method,ignored_auth";
 const EXAMPLES_MAX: &str = "300";
 /// Streams of events have no end that it would wait for; the corpora ask for them.
 const NOT_ASKED: &str = "events$";
-/// Seconds that all requests of one run may take, and one answer.
+/// Seconds that a run may take before it is killed, and an answer.
 const RUN_MAX: &str = "1800";
 const ANSWER_MAX: &str = "20";
 /// How bodies are written that it does not know.
@@ -40,8 +40,9 @@ pub(super) fn ask(root: &Path, program: &Path, folder: &Path, seed: u64) -> Resu
         println!("    schemathesis asks as {who}");
         let report = home.join(if token.is_some() { "with.json" } else { "without.json" });
         let log = report.with_extension("log");
-        let mut asking = command(&schemathesis);
-        asking.args(["--no-color", "run"]);
+        // Told of a time itself, it goes on until that is over.
+        let mut asking = command("timeout");
+        asking.args(["--kill-after=10", RUN_MAX]).arg(&schemathesis).args(["--no-color", "run"]);
         asking.arg(format!("http://{}/api/v1/openapi.json", gateway.address));
         let more = if token.is_some() { MORE_CHECKS } else { "" };
         asking.args(["--checks", &format!("{CHECKS}{more}"), "--phases", "coverage,fuzzing", "--no-shrink"]);

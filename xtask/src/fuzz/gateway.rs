@@ -26,7 +26,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(90);
 /// Connections that may be left over: those that are asked for how it is.
 const CONNECTIONS_LEFT_MAX: usize = 2;
 /// The most memory that it may ever have had resident, bytes.
-pub(super) const MEMORY_MAX: u64 = 1 << 30;
+pub(super) const MEMORY_MAX: u64 = 256 << 20;
 
 /// A gateway of its own process, with the mesh in its home, killed with this program.
 pub(super) struct Gateway {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::http::Face;
 use crate::http::answer::ProblemView;
 use crate::http::events::{MeshEvent, TransfersEvent};
-use crate::http::table::{Answer, Place, Route};
+use crate::http::table::{ANY, Answer, Place, Route};
 use crate::http::token::Need;
 
 pub(super) async fn get(State(face): State<Face>) -> impl IntoResponse {
@@ -135,6 +135,8 @@ fn response(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
     let Some(media_type) = answer.media_type else { return json!({ "description": answer.text }) };
     let schema = match answer.schema {
         Some(make) => make(generator).to_value(),
+        // What may be of any type may be JSON, and no text then.
+        None if media_type == ANY => json!({}),
         None => json!({ "type": "string" }),
     };
     json!({ "description": answer.text, "content": { media_type: { "schema": schema } } })

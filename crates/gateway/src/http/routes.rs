@@ -10,14 +10,13 @@ use crate::http::mesh::{self, AlertView, HealthView, PeerDetailView, PeerView, R
 use crate::http::metrics::{self, SampleView};
 use crate::http::objects::{self, PutView};
 use crate::http::probes::{self, ReadyView};
-use crate::http::table::Route;
+use crate::http::table::{ANY, Route};
 use crate::http::token::Need;
 use crate::http::transfers::{self, TransferView};
 use crate::http::uploads::{self, UploadView};
 use crate::http::{assets, ipfs, openapi};
 
 const EVENTS: &str = "text/event-stream";
-const ANY: &str = "*/*";
 const OPEN: Need = Need::Nothing;
 const READ: Need = Need::Everywhere(Access::Read);
 const WRITE: Need = Need::Everywhere(Access::Write);
@@ -52,6 +51,7 @@ fn of_objects() -> Vec<Route> {
             .answers::<crate::http::answer::ProblemView>(416, "the range begins behind its end"),
         read(Method::HEAD, "Says how large an object is")
             .says(200, "it is there")
+            .says(206, "the range is")
             .says(304, "the client has it already"),
         Route::new(Method::DELETE, path, WRITE, "Has an object kept no longer", objects::delete)
             .says(204, "its leases are released in a minute"),
@@ -142,6 +142,7 @@ fn of_buckets() -> Vec<Route> {
             .says(304, "the client has it already"),
         get(Method::HEAD, "Says how large it is what is under a key")
             .says(200, "it is there")
+            .says(206, "the range is")
             .says(304, "the client has it already"),
         Route::new(Method::PUT, key, write, "Puts something under a key", buckets::put)
             .header("If-None-Match", "*: only where nothing is under it.")

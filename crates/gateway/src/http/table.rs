@@ -12,6 +12,9 @@ use crate::http::Face;
 use crate::http::token::{Need, check};
 use crate::spans;
 
+/// Whatever media type.
+pub(super) const ANY: &str = "*/*";
+
 /// One route.
 pub(super) struct Route {
     pub(super) method: Method,

@@ -439,6 +439,18 @@ async fn every_route_is_described_and_what_is_described_answers() {
     let at = gateway.address;
     let document = ask("GET", "/api/v1/openapi.json").send(at).await.json();
     assert_eq!(document["openapi"], "3.1.0");
+    // What was put comes back with the media type that it was put with, or as JSON that tells of it.
+    let content =
+        &document["paths"]["/api/v1/buckets/{bucket}/keys/{key}"]["get"]["responses"]["200"]["content"];
+    assert_eq!(content, &serde_json::json!({ "*/*": { "schema": {} } }));
+    let head = &document["paths"]["/api/v1/objects/{id}"]["head"]["responses"];
+    assert!(
+        ["200", "206", "304"]
+            .iter()
+            .all(|status| head[status]["content"].is_null() && head[status].is_object())
+    );
+    let blocks = &document["paths"]["/ipfs/{cid}"]["get"]["responses"]["200"]["content"];
+    assert_eq!(blocks.as_object().map(serde_json::Map::len), Some(2), "a block or a CAR");
     let paths = document["paths"].as_object().expect("paths");
     let mut ids = BTreeSet::new();
     for (path, operations) in paths {
