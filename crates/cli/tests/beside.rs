@@ -105,3 +105,43 @@ fn a_setting_gives_a_node_a_gateway_which_waits_for_the_mesh() {
     assert_eq!(gateway.signed("/photos/one", Some(&path)).0, "200");
     assert!(gateway.signed("/photos/one", None) == ("200".to_owned(), bytes), "other bytes");
 }
+
+#[test]
+fn a_gateway_beside_a_node_puts_for_no_owner_whom_nodes_would_refuse() {
+    let mut mesh = Mesh::start_restricted();
+    let founder = mesh.nodes[0].home.clone();
+    let authority = field(&json(&founder, &["init"])[0], "owner").to_owned();
+    let address = mesh.nodes[0].address.clone();
+    let join = |home: &Path| json(home, &["join", &address, "--authority", &authority]);
+    join(&founder);
+    let owner = field(&json(&mesh.client, &["init"])[0], "owner").to_owned();
+    join(&mesh.client);
+    json(&founder, &["admit", "owner", &owner]);
+
+    let home = mesh.path("with-gateway");
+    share_identity(&mesh, &home);
+    let words = ["service", "--listen", "/ip4/127.0.0.1/tcp/0", "--bootstrap", &address];
+    let rest = ["--authority", &authority, "--domain", "here/home/host-1", "--gateway", "127.0.0.1:0"];
+    let words = [&words[..], &rest[..]].concat();
+    // Who is refused is told how it is called.
+    let refused = failure(&home, &words, 5);
+    let peer = field(&refused, "hint").split([' ', ',']).find(|word| word.starts_with("12D3"));
+    json(&founder, &["admit", "node", peer.expect("the hint names it")]);
+    let node = mesh.start_node(&home, &words);
+    mesh.nodes.push(node);
+    mesh.wait_for_nodes(2);
+    let key = AccessKey::new(&mesh.client, &["*=own"]);
+    let gateway = Gateway::beside(&mesh.nodes[1], key);
+    let (path, _) = file(&mesh, 100_003);
+    let takes = || gateway.signed("/photos/one", Some(&path)).0 == "200";
+    wait_until("it knows the key", SEEN_WITHIN, || gateway.make_bucket("photos") == "200");
+    assert!(takes(), "the control: its owner is admitted without a quota");
+
+    // Each of these reaches the node in a while.
+    json(&founder, &["admit", "owner", &owner, "--quota", "1GB"]);
+    wait_until("it takes nothing for an owner with a quota", SEEN_WITHIN, || !takes());
+    json(&founder, &["admit", "owner", &owner]);
+    wait_until("it takes for one without", SEEN_WITHIN, takes);
+    json(&founder, &["admit", "revoke", &owner]);
+    wait_until("it takes nothing for one who is admitted no more", SEEN_WITHIN, || !takes());
+}
