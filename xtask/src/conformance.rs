@@ -39,14 +39,23 @@ const SCHEME: &str = "4+2";
 const ELSEWHERE: &str = "nothing-of-it=read";
 const FOLDER: &str = "docs";
 
-/// Runs the suite and writes what it found.
-pub(crate) fn run(root: &Path) -> Result<(), String> {
+/// The program that is asked for, if one is.
+pub(crate) fn program(arguments: &[&str]) -> Result<Option<PathBuf>, String> {
+    match arguments {
+        [] => Ok(None),
+        ["--program", file] => Ok(Some(PathBuf::from(file))),
+        _ => Err(format!("`--program FILE` or nothing, not `{}`", arguments.join(" "))),
+    }
+}
+
+/// Runs the suite against this program, or else the release build, and writes what it found.
+pub(crate) fn run(program: Option<PathBuf>, root: &Path) -> Result<(), String> {
     needs::provide()?;
     let session = Session::now(root);
     let place = target(root).join("conformance");
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     let python = install(&place)?;
-    let program = release_build(root)?;
+    let program = program.map_or_else(|| release_build(root), Ok)?;
     let folder = tempfile::tempdir_in(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     let server = S3Server::start(&program, folder.path(), NODES, SCHEME)?;
     let settings = folder.path().join("s3tests.conf");
@@ -135,9 +144,16 @@ mod tests {
     use std::fs;
 
     use super::record::{FILE, Record};
-    use super::{FOLDER, report};
+    use super::{FOLDER, program, report};
     use crate::report::PLOTS;
     use crate::repository;
+
+    #[test]
+    fn a_program_is_taken_and_nothing_else() {
+        assert_eq!(program(&[]), Ok(None));
+        assert_eq!(program(&["--program", "a"]), Ok(Some("a".into())));
+        assert!(program(&["--program"]).is_err() && program(&["a"]).is_err());
+    }
 
     #[test]
     fn the_page_is_that_of_the_record() {

@@ -36,7 +36,8 @@ cargo xtask COMMAND
   bench-transfer  measures transfers beside iperf3; `cargo xtask bench-transfer --help` says more
   bench-idle      measures what a node costs while nothing happens and writes its part of docs/repair.md; as root;
                   with `--small` a little, into target/bench-idle, to see that it works
-  conformance     runs a public suite of tests of S3 against a gateway and writes its part of docs/s3.md
+  conformance     runs a public suite of tests of S3 against a gateway and writes its part of docs/s3.md;
+                  against another program than the release build by `--program FILE`
   fuzz-gateway    sends a gateway 100,000 bad requests and writes their part of docs/threat-model.md;
                   `cargo xtask fuzz-gateway --help` says more
   power-cuts [N]  cuts the power of an ext4 N times, 1,000 unless told, during put, repair and gc; as root
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
         ["acceptance"] => run::run(&acceptance_steps(), &repository()),
         ["bench-transfer", ref rest @ ..] => return bench_transfer(rest),
         ["bench-idle", ref rest @ ..] => return bench_idle(rest),
-        ["conformance"] => return conformance(),
+        ["conformance", ref rest @ ..] => return conformance(rest),
         ["breaks"] => run::run(&breaks_steps(), &repository()),
         ["durability", ref rest @ ..] => return durability(rest),
         ["fuzz-gateway", ref rest @ ..] => return fuzz_gateway(rest),
@@ -115,12 +116,15 @@ fn bench_idle(_: &[&str]) -> ExitCode {
 }
 
 #[cfg(target_os = "linux")]
-fn conformance() -> ExitCode {
-    ended(conformance::run(&repository()))
+fn conformance(arguments: &[&str]) -> ExitCode {
+    match conformance::program(arguments) {
+        Ok(program) => ended(conformance::run(program, &repository())),
+        Err(why) => misused(&why),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn conformance() -> ExitCode {
+fn conformance(_: &[&str]) -> ExitCode {
     ended(Err("the mesh that is asked runs on Linux".to_owned()))
 }
 
