@@ -13,7 +13,7 @@ cargo xtask fuzz-gateway [N] [OPTION]...
   --dev           asks the development build; the release build unless told
   --program FILE  asks this program
 
-A run without N and options writes its part of docs/threat-model.md; any other leaves it below target/fuzz-gateway.";
+A run of 100,000 with schemathesis writes its part of docs/threat-model.md; any other leaves it below target/fuzz-gateway.";
 
 /// Requests of the whole form.
 pub(super) const COUNT: u64 = 100_000;
@@ -41,9 +41,8 @@ pub(super) enum Build {
 
 impl Options {
     pub(super) fn parse(arguments: &[&str]) -> Result<Self, String> {
-        let whole = arguments.is_empty();
         let mut options =
-            Self { count: COUNT, seed: None, only: None, build: Build::Release, raw: false, whole };
+            Self { count: COUNT, seed: None, only: None, build: Build::Release, raw: false, whole: false };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let mut value = || rest.next().copied().ok_or_else(|| format!("{argument} of what?"));
@@ -58,6 +57,7 @@ impl Options {
         }
         // One request says nothing of the description.
         options.raw |= options.only.is_some();
+        options.whole = options.count == COUNT && !options.raw;
         Ok(options)
     }
 }
@@ -77,7 +77,9 @@ mod tests {
         let one = Options::parse(&["--seed", "5", "--only", "7", "--dev"]).expect("it is valid");
         assert_eq!((one.seed, one.only, one.build), (Some(5), Some(7), Build::Dev));
         assert!(one.raw && !one.whole);
-        assert_eq!(Options::parse(&["2000"]).expect("it is valid").count, 2000);
+        let few = Options::parse(&["2000"]).expect("it is valid");
+        assert_eq!((few.count, few.whole), (2000, false));
+        assert!(Options::parse(&["--program", "a"]).expect("it is valid").whole);
         assert!(Options::parse(&["--many"]).is_err() && Options::parse(&["--seed"]).is_err());
     }
 }
