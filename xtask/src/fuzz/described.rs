@@ -19,7 +19,7 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 /// Of what needs a token besides: that it isn't there without.
 const MORE_CHECKS: &str = ",unsupported_method,ignored_auth";
 /// Requests of each operation that are drawn, beside those that cover its parameters.
-const EXAMPLES_MAX: &str = "300";
+const EXAMPLES_MAX: &str = "60";
 /// Streams of events have no end that it would wait for; the corpora ask for them.
 const NOT_ASKED: &str = "events$";
 /// Seconds that a run may take before it is killed, and an answer.
