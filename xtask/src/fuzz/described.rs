@@ -19,7 +19,7 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 /// Of what needs a token besides: that it isn't there without.
 const MORE_CHECKS: &str = ",unsupported_method,ignored_auth";
 /// Requests of each operation that are drawn, beside those that cover its parameters.
-const EXAMPLES_MAX: &str = "60";
+const EXAMPLES_MAX: &str = "100";
 /// Streams of events have no end that it would wait for; the corpora ask for them.
 const NOT_ASKED: &str = "events$";
 /// Seconds that a run may take before it is killed, and an answer.
@@ -46,14 +46,7 @@ pub(super) fn ask(root: &Path, program: &Path, folder: &Path, seed: u64) -> Resu
         asking.arg(format!("http://{}/api/v1/openapi.json", gateway.address));
         let more = if token.is_some() { MORE_CHECKS } else { "" };
         asking.args(["--checks", &format!("{CHECKS}{more}"), "--phases", "coverage,fuzzing", "--no-shrink"]);
-        asking.args([
-            "--exclude-path-regex",
-            NOT_ASKED,
-            "--max-examples",
-            EXAMPLES_MAX,
-            "--max-time",
-            RUN_MAX,
-        ]);
+        asking.args(["--exclude-path-regex", NOT_ASKED, "--max-examples", EXAMPLES_MAX]);
         asking.args(["--request-timeout", ANSWER_MAX, "--suppress-health-check", "all", "--warnings", "off"]);
         // Several workers trip over each other in the compiler of Python 3.11.
         asking.args(["--continue-on-failure", "--workers", "1", "--seed", &seed.to_string()]);
