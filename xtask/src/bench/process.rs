@@ -70,7 +70,7 @@ pub(crate) fn command(program: impl AsRef<Path>) -> Command {
 }
 
 /// The same command, killed when this program ends in whatever way, where the system can do that.
-pub(super) fn bound(program: &str) -> Command {
+pub(crate) fn bound(program: &str) -> Command {
     if !on_search_path("setpriv") {
         return command(program);
     }

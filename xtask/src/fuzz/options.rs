@@ -10,7 +10,7 @@ cargo xtask fuzz-gateway [N] [OPTION]...
   --seed S        draws the same requests as the run that told this seed
   --only INDEX    of these only this one, which a finding names
   --raw           without schemathesis
-  --dev           asks the development build; the release build unless told
+  --dev           asks the development build as it is; the release build, which is made first, unless told
   --program FILE  asks this program
 
 A run of 100,000 with schemathesis writes its part of docs/threat-model.md; any other leaves it below target/fuzz-gateway.";

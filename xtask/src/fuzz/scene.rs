@@ -10,7 +10,7 @@ use super::draw::Draw;
 use super::request::Request;
 use super::sign::{Key, escaped};
 use super::wire::{Answer, Ending, Patience, exchange, find, header};
-use crate::bench::process::{command, output};
+use crate::bench::process::{bound, output};
 
 /// Nobody but the canary's key may do anything there.
 pub(super) const CANARY: &str = "fuzz-canary";
@@ -87,9 +87,9 @@ pub(super) fn keys_of(program: &Path, home: &Path) -> Result<String, String> {
     output(dm(program, home).args(["access", "list"]))
 }
 
-/// The program, for the mesh in this home.
+/// The program, for the mesh in this home, killed when this one ends in whatever way.
 pub(super) fn dm(program: &Path, home: &Path) -> std::process::Command {
-    let mut command = command(program);
+    let mut command = bound(&program.to_string_lossy());
     command.args(["--quiet", "--json", "--network", "embedded", "--home"]).arg(home);
     command
 }
