@@ -43,9 +43,7 @@ impl Keys {
 #[async_trait::async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        let key = self.buckets.access_key(access_key).map_err(map_index)?;
-        let unknown = || s3_error!(InvalidAccessKeyId, "The access key Id you provided does not exist.");
-        Ok(key.ok_or_else(unknown)?.secret.into())
+        Ok(known_key(&self.buckets, access_key)?.secret.into())
     }
 }
 
@@ -56,8 +54,7 @@ impl S3Access for Keys {
         let Some(credentials) = context.credentials() else {
             return Err(s3_error!(AccessDenied, "Requests must be signed"));
         };
-        let key = self.buckets.access_key(&credentials.access_key).map_err(map_index)?;
-        let key = key.ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
+        let key = known_key(&self.buckets, &credentials.access_key)?;
         let operation = context.s3_op().name();
         let need =
             need_of(operation).ok_or_else(|| s3_error!(NotImplemented, "{operation} is not implemented"))?;
@@ -88,6 +85,15 @@ impl S3Access for Keys {
         }
         Ok(())
     }
+}
+
+/// The access key with this id.
+///
+/// # Errors
+/// `InvalidAccessKeyId` where there is none.
+pub(crate) fn known_key(buckets: &Buckets, id: &str) -> S3Result<AccessKey> {
+    let unknown = || s3_error!(InvalidAccessKeyId, "The access key Id you provided does not exist.");
+    buckets.access_key(id).map_err(map_index)?.ok_or_else(unknown)
 }
 
 /// The key that a request was signed with, as it was when that was checked.

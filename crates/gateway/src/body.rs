@@ -250,7 +250,7 @@ mod tests {
         let (bytes, received) = read_all(body(&["1234", "", "56789"]), Some(9)).unwrap();
         assert_eq!(bytes, b"123456789");
         assert_eq!(received.size, 9);
-        assert_eq!(crate::s3::text::hex(&received.md5), "25f9e794323b453885f5181f1b624d0b");
+        assert_eq!(crate::escape::hex(&received.md5), "25f9e794323b453885f5181f1b624d0b");
         assert_eq!(received.digests["crc32"], "y/Q5Jg==");
     }
 

@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod body;
+mod escape;
 pub mod http;
 pub mod s3;
 pub mod serve;

@@ -40,6 +40,7 @@ pub use self::lifecycle::expire;
 use self::stage::Stage;
 use crate::Gateway;
 use crate::auth::Keys;
+use crate::escape::hex;
 use crate::spans;
 
 /// The largest document that a request may send, bytes: a list of 10,000 parts with their digests has some 3 MB.
@@ -135,7 +136,7 @@ fn error_response(error: S3Error) -> HttpResponse {
 fn request_id(gateway: &Gateway) -> HeaderValue {
     let mut bytes = [0; 8];
     gateway.buckets.world().entropy.fill(&mut bytes);
-    HeaderValue::from_str(&text::hex(&bytes).to_ascii_uppercase()).unwrap_or(HeaderValue::from_static("0"))
+    HeaderValue::from_str(&hex(&bytes).to_ascii_uppercase()).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// Runs what reads the index, which blocks, where it holds nobody up.

@@ -153,6 +153,8 @@ async fn what_is_the_owners_is_told_in_words_of_s3_and_not_changed() {
         server.ask_with(OWNER, "PUT", path, &public, "").await.refused(400, "AccessControlListNotSupported");
         server.ask_with(READER, "PUT", path, &private, "").await.refused(403, "AccessDenied");
     }
+    let managed = [("x-amz-server-side-encryption-aws-kms-key-id", "a-key")];
+    server.ask_with(OWNER, "PUT", "/photos/managed", &managed, "").await.refused(501, "NotImplemented");
     let controls = server.ask("GET", "/photos?ownershipControls=", "").await.ok();
     assert_eq!(controls.elements("ObjectOwnership"), ["BucketOwnerEnforced"]);
     let tagged = [("x-amz-tagging", "a=1&b=2")];

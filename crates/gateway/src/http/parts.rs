@@ -15,9 +15,9 @@ use datamesh_engine::progress::{Observer, Unobserved};
 use md5::{Digest, Md5};
 use tracing::{Instrument, info_span};
 
+use crate::escape::{hex, unhex};
 use crate::http::answer::Problem;
 use crate::http::stream::{BodySource, MemorySink};
-use crate::http::text::{hex, unhex};
 use crate::http::transfers::Tracked;
 
 /// The least part that others may follow, as the buckets have it.

@@ -11,12 +11,13 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt};
 use md5::{Digest, Md5};
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tokio::time::timeout;
 use tracing::{Instrument, info_span};
 
+use crate::escape::hex;
 use crate::http::STALL;
 use crate::http::answer::Problem;
-use crate::http::text::hex;
 use crate::http::transfers::Tracked;
 
 /// Chunks that wait for a client to take them.
@@ -151,8 +152,21 @@ impl Source for BodySource {
 pub(super) async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
-    let done = tokio::spawn(work.in_current_span()).await;
-    done.map_err(|error| Problem::machine(format!("it was broken off here: {error}")))?
+    tokio::spawn(work.in_current_span()).await.map_err(broken_off)?
+}
+
+/// Runs what reads the index, which blocks, where it holds nobody up.
+///
+/// # Errors
+/// What it fails with.
+pub(super) async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(job).await.map_err(broken_off)?
+}
+
+fn broken_off(error: JoinError) -> Problem {
+    Problem::machine(format!("it was broken off here: {error}"))
 }
 
 /// How many bytes a body says it has.

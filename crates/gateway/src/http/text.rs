@@ -2,8 +2,12 @@
 
 use datamesh_core::time::Timestamp;
 
+use crate::escape::escaped;
+
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
+/// Characters of URLs that mean nothing else (RFC 3986, section 2.3), beside letters and digits.
+const UNRESERVED: &[u8] = b"-._~";
 /// The last instant that this form has: the end of the year 9999.
 pub(super) const LAST_MS: u64 = 253_402_300_799_000;
 
@@ -71,48 +75,14 @@ pub(super) fn disposition(name: &str) -> String {
     if ascii == base {
         return format!("attachment; filename=\"{ascii}\"");
     }
-    format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", escaped(base))
-}
-
-/// A text in which all but unreserved characters are escaped as in URLs.
-pub(super) fn escaped(text: &str) -> String {
-    let escape = |byte: &u8| match *byte {
-        byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
-    text.as_bytes().iter().map(escape).collect()
-}
-
-/// The text that was escaped so; none for what is malformed or no UTF-8.
-pub(super) fn unescaped(text: &str) -> Option<String> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        let (digits, rest) = part.split_at_checked(2)?;
-        bytes.extend(unhex(digits)?);
-        bytes.extend_from_slice(rest.as_bytes());
-    }
-    String::from_utf8(bytes).ok()
-}
-
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes that hexadecimal digits are.
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2);
-    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
-    let plain = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if text.len().is_multiple_of(2) && plain { pairs.map(byte).collect() } else { None }
+    format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", escaped(base, UNRESERVED))
 }
 
 #[cfg(test)]
 mod tests {
     use datamesh_core::time::Timestamp;
 
-    use super::{disposition, escaped, hex, http_date, instant, unescaped, unhex};
+    use super::{disposition, http_date, instant};
 
     #[test]
     fn instants_are_utc_and_never_overflow() {
@@ -130,23 +100,5 @@ mod tests {
         let odd = "attachment; filename=\"gr__e__.txt\"; filename*=UTF-8''gr%C3%B6%C3%9Fe%22%0A.txt";
         assert_eq!(disposition("größe\"\n.txt"), odd);
         assert_eq!(disposition("///"), "attachment; filename=\"object\"");
-    }
-
-    #[test]
-    fn texts_are_escaped_and_back() {
-        for text in ["", "a b/c%2f", "größe\n", "%"] {
-            assert_eq!(unescaped(&escaped(text)).as_deref(), Some(text));
-        }
-        for wrong in ["%", "%4", "%zz", "%+1", "%é", "%ff", "a%2"] {
-            assert_eq!(unescaped(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn hexadecimal_digits_go_there_and_back() {
-        assert_eq!(unhex(&hex(b"\x00\xffkey")).as_deref(), Some(&b"\x00\xffkey"[..]));
-        for wrong in ["a", "+1", "zz", "é1"] {
-            assert_eq!(unhex(wrong), None, "{wrong}");
-        }
     }
 }

@@ -205,7 +205,7 @@ async fn begin(
     check_version(headers)?;
     let mut random = [0; 8];
     face.world().entropy.fill(&mut random);
-    let wish = Wish::read(query, headers, crate::http::text::hex(&random))?;
+    let wish = Wish::read(query, headers, crate::escape::hex(&random))?;
     caller.may(&wish.bucket, Access::Write)?;
     if wish.bucket.as_str() == UPLOADS_BUCKET {
         ensure_bucket(face, &wish.bucket).await?;

@@ -63,6 +63,7 @@ macro_rules! refuse_unmet {
         $crate::s3::attributes::refuse(&$crate::s3::attributes::Asked {
             acl: $input.acl.as_ref(),
             encryption: $input.server_side_encryption.as_ref(),
+            managed_key: $input.ssekms_key_id.is_some(),
             customer_key: $input.sse_customer_algorithm.is_some() || $input.sse_customer_key.is_some(),
             lock: $input.object_lock_mode.is_some() || $input.object_lock_legal_hold_status.is_some(),
         })
@@ -74,6 +75,7 @@ pub(crate) use {attributes_of, refuse_unmet};
 pub(crate) struct Asked<'a> {
     pub(crate) acl: Option<&'a ObjectCannedACL>,
     pub(crate) encryption: Option<&'a ServerSideEncryption>,
+    pub(crate) managed_key: bool,
     pub(crate) customer_key: bool,
     pub(crate) lock: bool,
 }
@@ -89,7 +91,7 @@ pub(crate) fn refuse(asked: &Asked<'_>) -> S3Result<()> {
         return Err(s3_error!(AccessControlListNotSupported, "access is given to access keys, not by lists"));
     }
     // Everything is sealed, by keys of the owner's own.
-    if asked.encryption.is_some_and(|by| by.as_str() != ServerSideEncryption::AES256) {
+    if asked.managed_key || asked.encryption.is_some_and(|by| by.as_str() != ServerSideEncryption::AES256) {
         return Err(s3_error!(NotImplemented, "of server-side encryption, only AES256 is implemented"));
     }
     if asked.customer_key {

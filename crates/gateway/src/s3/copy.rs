@@ -14,6 +14,7 @@ use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use crate::Gateway;
 use crate::body;
+use crate::escape::hex;
 use crate::s3::attributes::{Attributes, attributes_of, class_of, refuse_unmet};
 use crate::s3::conditions::ReadConditions;
 use crate::s3::digests::{Algorithm, Expected, tell_digests};
@@ -176,7 +177,7 @@ impl Copying {
             class: self.attributes.class.as_deref(),
         };
         let (extent, received) = receive(buckets, body, &subject, &expected).await?;
-        let etag = text::hex(&received.md5);
+        let etag = hex(&received.md5);
         let extents = Extents::Listed(vec![extent]);
         Ok(self.attributes.clone().content(size, etag, extents, received.digests))
     }

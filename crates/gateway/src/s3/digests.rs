@@ -9,6 +9,7 @@ use s3s::dto::{Checksum, ChecksumAlgorithm, ChecksumType};
 use s3s::{S3Result, TrailingHeaders, s3_error};
 
 use crate::body::Received;
+use crate::escape::{hex, unhex};
 use crate::s3::text;
 
 /// How a digest is computed.
@@ -325,9 +326,9 @@ impl UploadDigest {
 pub(crate) fn etag_of_parts(parts: &[(u16, Part)]) -> String {
     let mut md5 = Md5::new();
     for (_, part) in parts {
-        md5.update(&text::unhex(&part.etag).unwrap_or_default());
+        md5.update(&unhex(&part.etag).unwrap_or_default());
     }
-    format!("{}-{}", text::hex(&md5.finalize()), parts.len())
+    format!("{}-{}", hex(&md5.finalize()), parts.len())
 }
 
 #[cfg(test)]
@@ -340,6 +341,7 @@ mod tests {
 
     use super::{Algorithm, Expected, Hashers, Kind, UploadDigest, etag_of_parts};
     use crate::body::Received;
+    use crate::escape::hex;
     use crate::s3::text;
 
     fn digests(bytes: &[u8]) -> Digests {
@@ -354,14 +356,14 @@ mod tests {
             size: u64::try_from(bytes.len()).unwrap(),
             tag: LeaseTag::from_bytes([0; 16]),
         };
-        let etag = text::hex(&Md5::checksum(bytes));
+        let etag = hex(&Md5::checksum(bytes));
         (number, Part { modified: Timestamp::from_ms(0), extent, etag, digests: digests(bytes) })
     }
 
     #[test]
     fn digests_of_known_bytes_are_the_published_ones() {
         let digests = digests(b"123456789");
-        let hex = |name: &str| text::hex(&text::unbase64(&digests[name]).unwrap());
+        let hex = |name: &str| hex(&text::unbase64(&digests[name]).unwrap());
         assert_eq!(hex("crc32"), "cbf43926");
         assert_eq!(hex("crc32c"), "e3069283");
         assert_eq!(hex("crc64nvme"), "ae8b14860a799888");

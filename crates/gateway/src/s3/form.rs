@@ -16,12 +16,14 @@ use s3s::{Body, HttpRequest, S3Error, S3Result, StdError, s3_error};
 
 use super::{FORM_FIELD_SIZE_MAX, FORM_FIELDS_SIZE_MAX};
 use crate::Gateway;
-use crate::s3::errors::map_index;
+use crate::auth::known_key;
 use crate::s3::{host, text};
 
 /// Bytes that may be read until the file of a form begins: its fields, what stands around them, and the part of the file that
 /// came together with them.
 const HEAD_SIZE_MAX: u64 = 2 * FORM_FIELDS_SIZE_MAX as u64;
+/// What a request with a form says that its body is.
+const FORM_TYPE: &[u8] = b"multipart/form-data";
 /// The field that is the file.
 const FILE: &str = "file";
 /// The fields that say which key a form is signed with: of version 4, and of those before.
@@ -65,9 +67,7 @@ pub(super) async fn admit(gateway: &Gateway, request: HttpRequest) -> S3Result<H
     let Some(id) = head.key_id else {
         return Err(s3_error!(AccessDenied, "Requests must be signed"));
     };
-    let key = gateway.buckets.access_key(&id).map_err(map_index)?;
-    let unknown = || s3_error!(InvalidAccessKeyId, "The access key Id you provided does not exist.");
-    let key = key.ok_or_else(unknown)?;
+    let key = known_key(&gateway.buckets, &id)?;
     let bucket = text::bucket(&bucket.ok_or_else(|| s3_error!(MethodNotAllowed))?)?;
     if !key.allows(&bucket, Access::Write) {
         return Err(s3_error!(AccessDenied));
@@ -88,8 +88,6 @@ fn boundary_of(request: &HttpRequest) -> S3Result<Option<String>> {
     let kind = core::str::from_utf8(kind).map_err(malformed)?;
     multer::parse_boundary(kind).map(Some).map_err(malformed)
 }
-
-const FORM_TYPE: &[u8] = b"multipart/form-data";
 
 fn malformed(error: impl std::error::Error + Send + Sync + 'static) -> S3Error {
     s3_error!(error, MalformedPOSTRequest, "the form can't be read")

@@ -10,6 +10,7 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use crate::Gateway;
+use crate::escape::{hex, unhex};
 use crate::s3::attributes::USUAL_CLASS;
 use crate::s3::errors::map_error;
 use crate::s3::{blocking, buckets, text};
@@ -159,12 +160,12 @@ pub(super) async fn second(
 
 /// Where a list goes on, in a text that every XML and every URL can have.
 fn to_token(last: &str) -> String {
-    text::hex(last.as_bytes())
+    hex(last.as_bytes())
 }
 
 fn from_token(token: &str) -> S3Result<String> {
     let malformed = || s3_error!(InvalidArgument, "The continuation token provided is incorrect");
-    String::from_utf8(text::unhex(token).ok_or_else(malformed)?).map_err(|_| malformed())
+    String::from_utf8(unhex(token).ok_or_else(malformed)?).map_err(|_| malformed())
 }
 
 pub(super) async fn versions(

@@ -11,6 +11,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use crate::Gateway;
 use crate::body;
+use crate::escape::hex;
 use crate::s3::conditions::{ReadConditions, source_bytes_of};
 use crate::s3::copy::{Wanted, source_of};
 use crate::s3::digests::{Expected, UploadDigest, given_digests, tell_digests};
@@ -73,7 +74,7 @@ pub(super) async fn put(
     to_the_end(async move {
         let (buckets, key) = (place.buckets.clone(), place.key.clone());
         let (extent, received) = receive(&buckets, body, &subject(&key, &upload, size), &expected).await?;
-        let part = place.put(extent, text::hex(&received.md5), received.digests).await?;
+        let part = place.put(extent, hex(&received.md5), received.digests).await?;
         let mut output =
             UploadPartOutput { e_tag: Some(ETag::Strong(part.etag)), ..UploadPartOutput::default() };
         let _ = tell_digests!(output, &part.digests);
@@ -181,5 +182,5 @@ async fn restore(
     let key = place.key.clone();
     let subject = subject(&key, upload, Some(size));
     let (extent, received) = receive(&place.buckets, body, &subject, &expected).await?;
-    place.put(extent, text::hex(&received.md5), received.digests).await
+    place.put(extent, hex(&received.md5), received.digests).await
 }

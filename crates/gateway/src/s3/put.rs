@@ -16,6 +16,7 @@ use tracing::{Instrument, info_span};
 
 use crate::Gateway;
 use crate::body::{BodySource, Received};
+use crate::escape::hex;
 use crate::s3::attributes::{attributes_of, refuse_unmet};
 use crate::s3::digests::{Expected, given_digests, tell_digests};
 use crate::s3::errors::{map_error, map_fault, map_store};
@@ -51,7 +52,7 @@ pub(super) async fn put(
             class: class.as_deref(),
         };
         let (extent, received) = receive(&buckets, body, &subject, &expected).await?;
-        let etag = text::hex(&received.md5);
+        let etag = hex(&received.md5);
         let extents = Extents::Listed(vec![extent]);
         let content = attributes.content(received.size, etag.clone(), extents, received.digests.clone());
         let replaced = lay_down(&buckets, (bucket, key), content, condition).await?;

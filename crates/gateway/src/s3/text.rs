@@ -1,6 +1,5 @@
-//! Texts of the protocol: names, ids, instants, and their forms in URLs and in hexadecimal.
+//! Texts of the protocol: names, ids, instants, and their forms in URLs and in Base64.
 
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use datamesh_core::bucket::{BucketName, Key, UploadId, VersionSlot};
@@ -8,6 +7,7 @@ use datamesh_core::time::Timestamp;
 use s3s::{S3Error, S3Result, dto, s3_error};
 
 use crate::RESERVED_NAMES;
+use crate::escape::{escaped, unescaped};
 
 /// A bucket's name.
 ///
@@ -74,23 +74,6 @@ pub(crate) fn http_date(instant: &dto::Timestamp) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// The bytes that a text has in hexadecimal.
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let pairs = (0..text.len()).step_by(2);
-    pairs.map(|begin| u8::from_str_radix(&text[begin..begin + 2], 16).ok()).collect()
-}
-
 /// Bytes in Base64.
 pub(crate) fn base64(bytes: &[u8]) -> String {
     base64_simd::STANDARD.encode_to_string(bytes)
@@ -103,41 +86,12 @@ pub(crate) fn unbase64(text: &str) -> Option<Vec<u8>> {
 
 /// A text as lists have it that are asked for with `encoding-type=url`: slashes stay.
 pub(crate) fn url(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' | b'*' => {
-                encoded.push(char::from(byte));
-            }
-            _ => {
-                let _ = write!(encoded, "%{byte:02X}");
-            }
-        }
-    }
-    encoded
+    escaped(text, b"-_.~/*")
 }
 
 /// What a text in a URL's query stands for, such as the tags of a header.
 pub(crate) fn unurl(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'%' => {
-                decoded.extend(unhex(text.get(at + 1..at + 3)?)?);
-                at += 3;
-            }
-            b'+' => {
-                decoded.push(b' ');
-                at += 1;
-            }
-            byte => {
-                decoded.push(*byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(decoded).ok()
+    unescaped(&text.replace('+', " "))
 }
 
 /// A size as the protocol has it.
@@ -147,7 +101,7 @@ pub(crate) fn signed(size: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{base64, bucket, hex, key, unbase64, unhex, unurl, url, version};
+    use super::{base64, bucket, key, unbase64, unurl, url, version};
 
     #[test]
     fn reserved_names_are_no_buckets() {
@@ -161,10 +115,8 @@ mod tests {
     #[test]
     fn bytes_come_back_from_their_texts() {
         for bytes in [&b""[..], b"\x00\xff", b"some text"] {
-            assert_eq!(unhex(&hex(bytes)).unwrap(), bytes);
             assert_eq!(unbase64(&base64(bytes)).unwrap(), bytes);
         }
-        assert_eq!((unhex("0"), unhex("0g"), unhex("é0")), (None, None, None));
         assert_eq!(unbase64("*"), None);
     }
 

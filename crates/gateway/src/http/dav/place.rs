@@ -2,7 +2,7 @@
 
 use datamesh_core::bucket::BucketName;
 
-use crate::http::text::unescaped;
+use crate::escape::unescaped;
 
 /// What all paths begin with.
 pub(super) const PREFIX: &str = "/dav";

@@ -19,6 +19,7 @@ use crate::http::answer::Problem;
 use crate::http::dav::folder::{Entry, Reader, shown};
 use crate::http::dav::node::{Thing, find};
 use crate::http::dav::place::Place;
+use crate::http::stream::blocking;
 
 /// All buckets. What is seen of them is decided for each who asks.
 #[derive(Clone)]
@@ -117,14 +118,6 @@ async fn page(reader: Option<Reader>) -> Option<(Result<VecDeque<Entry>, Problem
         Ok((page, reader)) => Some((Ok(page), Some(reader))),
         Err(problem) => Some((Err(problem), None)),
     }
-}
-
-/// Runs what reads the index, which blocks, where it holds nobody up.
-async fn blocking<T: Send + 'static>(
-    job: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    let done = tokio::task::spawn_blocking(job).await;
-    done.map_err(|error| Problem::machine(format!("it was broken off here: {error}")))?
 }
 
 /// The same problem in the few words that the library has.
