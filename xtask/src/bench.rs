@@ -1,13 +1,13 @@
 //! Measures transfers beside raw TCP on the same path, holds them to their targets, and draws them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 use serde::{Deserialize, Serialize};
 
 use crate::needs;
 use crate::report::Report;
-use crate::run::cargo;
+use crate::run::{release_build, target};
 
 use figures::Line;
 use record::{Entry, Record};
@@ -231,17 +231,6 @@ pub(crate) fn run(arguments: &[&str], repository: &Path) -> Result<(), BenchErro
     } else {
         Err(BenchError::Failed(format!("not measured: {}", failed.join(", "))))
     }
-}
-
-/// Where cargo builds.
-pub(crate) fn target(repository: &Path) -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from)
-}
-
-/// Builds the program as it is released.
-pub(crate) fn release_build(repository: &Path) -> Result<PathBuf, String> {
-    cargo(&["build", "--locked", "--release", "--package", "datamesh"], &[], repository)?;
-    Ok(target(repository).join("release/datamesh"))
 }
 
 /// What the record comes to.

@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::bench::{S3Server, Session, command, output, release_build, target};
+use crate::bench::{S3Server, Session, command, output};
 use crate::needs;
+use crate::python;
 use crate::report::Report;
+use crate::run::{release_build, target};
 use outcome::{Found, found};
 use record::Record;
 
@@ -55,7 +57,7 @@ pub(crate) fn run(program: Option<PathBuf>, root: &Path) -> Result<(), String> {
     let session = Session::now(root);
     let place = target(root).join("conformance");
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
-    let python = install(&place)?;
+    let python = python::install(&place.join("python"), &PACKAGES)?.join("python");
     let program = program.map_or_else(|| release_build(root), Ok)?;
     let folder = tempfile::tempdir_in(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     let server = S3Server::start(&program, folder.path(), NODES, SCHEME)?;
@@ -69,21 +71,6 @@ pub(crate) fn run(program: Option<PathBuf>, root: &Path) -> Result<(), String> {
     report.write(&root.join(FOLDER))?;
     println!("{}", report.section);
     Ok(())
-}
-
-/// Python with the suite, installed once for this build folder.
-fn install(place: &Path) -> Result<PathBuf, String> {
-    let folder = place.join("python");
-    let (ready, wanted) = (folder.join("ready"), PACKAGES.join("\n"));
-    let python = folder.join("bin/python");
-    if fs::read_to_string(&ready).is_ok_and(|there| there == wanted) {
-        return Ok(python);
-    }
-    output(command("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    let mut pip = command(&python);
-    output(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES))?;
-    fs::write(&ready, wanted).map_err(|error| format!("{}: {error}", ready.display()))?;
-    Ok(python)
 }
 
 /// What the suite is told: where the server is, and of two users.

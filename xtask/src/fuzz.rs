@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::bench::Session;
 use crate::needs;
 use crate::report::Report;
-use crate::run::cargo;
+use crate::run::{release_build, target};
 use corpora::ALL;
 use gateway::{Gateway, MEMORY_MAX, watch_health};
 use options::{Build, Options};
@@ -36,7 +36,7 @@ mod wire;
 pub(crate) use options::HELP;
 
 /// Where homes and logs lie, below the build folder, and what a run that is not the whole one writes.
-const FOLDER: &str = "target/fuzz-gateway";
+const FOLDER: &str = "fuzz-gateway";
 const DOCS: &str = "docs";
 const RECORD: &str = "fuzz-gateway.json";
 /// Cases that are under way at once.
@@ -87,7 +87,7 @@ fn perform(options: &Options, root: &Path) -> Result<(), String> {
     let seed = options
         .seed
         .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs()));
-    let folder = root.join(FOLDER);
+    let folder = target(root).join(FOLDER);
     let home = folder.join("home");
     // What an earlier run left is of no use; it may be that there is nothing.
     let _ = fs::remove_dir_all(&folder);
@@ -144,14 +144,10 @@ fn perform(options: &Options, root: &Path) -> Result<(), String> {
 
 /// The program that is asked.
 fn program(build: &Build, root: &Path) -> Result<PathBuf, String> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     match build {
-        Build::Release => {
-            cargo(&["build", "--locked", "--release", "--package", "datamesh"], &[], root)?;
-            Ok(target.join("release/datamesh"))
-        }
+        Build::Release => release_build(root),
         // As the tests have left it: a build of this package alone would choose other features, and make all anew.
-        Build::Dev => Some(target.join("debug/datamesh"))
+        Build::Dev => Some(target(root).join("debug/datamesh"))
             .filter(|program| program.is_file())
             .ok_or_else(|| "there is no development build: `cargo build` makes it".to_owned()),
         Build::Given(program) => Ok(program.clone()),

@@ -21,6 +21,8 @@ mod idle;
 mod needs;
 mod page;
 mod power_cuts;
+#[cfg(target_os = "linux")]
+mod python;
 mod report;
 mod run;
 mod source;

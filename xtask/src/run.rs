@@ -1,6 +1,6 @@
 //! Runs steps one after another, each with its duration, up to the first that fails.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -96,6 +96,17 @@ pub(crate) fn cargo(arguments: &[&str], variables: &[(&str, &str)], folder: &Pat
     forget_own_package(&mut command);
     let status = command.status().map_err(|error| format!("cargo can't be started: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("cargo ended with {status}; its own words are above")) }
+}
+
+/// Where cargo builds.
+pub(crate) fn target(repository: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from)
+}
+
+/// Builds the program as it is released.
+pub(crate) fn release_build(repository: &Path) -> Result<PathBuf, String> {
+    cargo(&["build", "--locked", "--release", "--package", "datamesh"], &[], repository)?;
+    Ok(target(repository).join("release/datamesh"))
 }
 
 /// The cargo that runs this program, or the one on the search path.

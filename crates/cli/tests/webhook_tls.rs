@@ -87,10 +87,11 @@ fn a_notice_goes_over_https_to_a_server_that_is_trusted_and_to_no_other() {
         ("alerts.webhook", &server.address),
     ];
     let mut mesh = Mesh::start_with(4, &settings);
-    let by = |path: &Path| vec!["env".to_owned(), format!("SSL_CERT_FILE={}", path.display())];
+    // Whatever the shell of this test names, none of these nodes trusts.
     let none = ["env", "-u", "SSL_CERT_FILE", "-u", "SSL_CERT_DIR"].map(str::to_owned).to_vec();
+    let by = |path: &Path| [none.clone(), vec![format!("SSL_CERT_FILE={}", path.display())]].concat();
     // The last two are the controls: one trusts another authority of that name, one whom the system trusts.
-    for (node, wrapper) in mesh.nodes.iter_mut().zip([by(&trusted), by(&stranger), none]) {
+    for (node, wrapper) in mesh.nodes.iter_mut().zip([by(&trusted), by(&stranger), none.clone()]) {
         node.kill();
         node.wrapper = wrapper;
         node.restart();

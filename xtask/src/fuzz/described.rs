@@ -1,7 +1,7 @@
 //! Requests that schemathesis makes from the description in OpenAPI, with a token and without.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -10,7 +10,9 @@ use serde_json::Value;
 use super::gateway::Gateway;
 use super::record::Described;
 use super::scene::Keys;
-use crate::bench::process::{Running, command, output, with_log};
+use crate::bench::process::{Running, command, with_log};
+use crate::python;
+use crate::run::target;
 
 const PACKAGE: &str = "schemathesis==4.32.5";
 /// What must hold of every answer.
@@ -30,7 +32,8 @@ const HOOKS: &str = "xtask/src/fuzz/hooks.py";
 
 /// Asks a gateway of its own, since what is described may be done with a token that may do everything.
 pub(super) fn ask(root: &Path, program: &Path, folder: &Path, seed: u64) -> Result<Vec<Described>, String> {
-    let schemathesis = installed(root)?;
+    let programs = python::install(&target(root).join("schemathesis"), &[PACKAGE])?;
+    let schemathesis = programs.join("schemathesis");
     let home = folder.join("described");
     fs::create_dir_all(&home).map_err(|error| format!("{}: {error}", home.display()))?;
     let keys = Keys::make(program, &home)?;
@@ -85,18 +88,4 @@ fn counted(who: &str, report: &Path) -> Result<Described, String> {
         return Err("schemathesis asked nothing".to_owned());
     }
     Ok(Described { who: who.to_owned(), requests, operations })
-}
-
-/// The program, which is installed once for all runs.
-fn installed(root: &Path) -> Result<PathBuf, String> {
-    let folder = root.join("target").join(PACKAGE.replace("==", "-"));
-    let (program, ready) = (folder.join("bin/schemathesis"), folder.join("ready"));
-    if !ready.exists() {
-        println!("    installing {PACKAGE}");
-        output(command("python3").args(["-m", "venv"]).arg(&folder))?;
-        let pip = folder.join("bin/pip");
-        output(command(pip).args(["install", "--quiet", "--disable-pip-version-check", PACKAGE]))?;
-        fs::write(&ready, PACKAGE).map_err(|error| format!("{}: {error}", ready.display()))?;
-    }
-    Ok(program)
 }
