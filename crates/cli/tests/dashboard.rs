@@ -417,7 +417,8 @@ fn a_node_that_dies_and_comes_back_is_shown_without_a_reload() {
     stage.mesh.nodes[5].restart();
     let browser = &stage.browser;
     let whole = format!("{badge} === '● whole'");
-    browser.wait_for("the object is whole again", LIVE_WITHIN, || browser.holds(&whole));
+    let after = browser.wait_for("the object is whole again", LIVE_WITHIN, || browser.holds(&whole));
+    println!("two nodes that came back were seen in an object {:.1} s later", after.as_secs_f64());
     stage.go("", "document.querySelectorAll('.tile.good').length === 6");
     assert!(browser.holds("window.never === 'loaded again'"), "the page was loaded once");
 }

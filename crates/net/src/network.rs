@@ -372,7 +372,7 @@ impl Network {
     }
 
     /// Waits until a node was reached and has told all nodes that it knows. A node that knows of no other is joined. A client that was
-    /// told of one node alone waits for those that it may yet hear of more from.
+    /// told of nobody else who seems alive waits for those that it may yet hear of more from.
     ///
     /// # Errors
     /// [`JoinError`] when the deadline passes first.
@@ -387,7 +387,7 @@ impl Network {
             _ = timeout(deadline, joining.wait_for(Joining::decided)) => {}
         }
         let joining = self.shared.joining.borrow().clone();
-        if joining.joined || joining.alone {
+        if joining.joined || !joining.lonely.is_empty() {
             return Ok(());
         }
         let (is_other, is_not_admitted) = (joining.is_other_mesh(), joining.is_not_admitted());

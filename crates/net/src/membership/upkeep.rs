@@ -58,8 +58,9 @@ pub(crate) enum Notice {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Joining {
     pub(crate) joined: bool,
-    /// A node has told all that it knows, which is itself: another one may know more. Its clock may be wrong, so that it believes nobody.
-    pub(crate) alone: bool,
+    /// Nodes that have told all that they know, which is nobody else who seems alive: another one may know more. Their clocks may be
+    /// wrong, so that they believe nobody.
+    pub(crate) lonely: BTreeSet<NodeId>,
     /// Addresses that it joins through.
     entry_count: usize,
     /// Why whom could not be reached, by address or node.
@@ -96,11 +97,9 @@ impl Joining {
     /// Whether more waiting can't change how it ends.
     pub(crate) fn decided(&self) -> bool {
         let all_tried = self.entry_count > 0 && self.failures.len() >= self.entry_count;
-        let others_tried = self.failures.len() + 1 >= self.entry_count;
-        self.joined
-            || (self.alone && others_tried)
-            || self.is_not_admitted()
-            || (all_tried && self.is_other_mesh())
+        let lonely_alone =
+            !self.lonely.is_empty() && self.lonely.len() + self.failures.len() >= self.entry_count;
+        self.joined || lonely_alone || self.is_not_admitted() || (all_tried && self.is_other_mesh())
     }
 
     /// Whether all that answered are of another mesh.
@@ -145,6 +144,8 @@ struct Rounds {
     under_way: BTreeSet<NodeId>,
     strangers: BTreeSet<NodeId>,
     pause: Duration,
+    /// How long after one that failed the next is begun: it doubles while they do.
+    retry: Duration,
     next_reconciliation: Instant,
     next_save: Instant,
     next_beat: Instant,
@@ -160,6 +161,7 @@ impl Upkeep {
             under_way: BTreeSet::new(),
             strangers: BTreeSet::new(),
             pause: PAUSE_FIRST,
+            retry: PAUSE_FIRST,
             next_reconciliation: now + PAUSE_FIRST,
             next_save: now,
             next_beat: now + random::around(self.membership.beat()),
@@ -196,6 +198,11 @@ impl Upkeep {
         let mut known = self.others();
         random::shuffle(&mut known);
         known.iter().take(WARMED_MAX).for_each(|node| self.caller.warm(*node));
+    }
+
+    /// Whether all that is known is a node that has answered, and others who have been silent for longer than they may.
+    fn is_lonely(&self, answered: NodeId) -> bool {
+        self.membership.topology().is_isolated() || self.others().iter().all(|other| *other == answered)
     }
 
     /// The nodes that can be asked.
@@ -308,6 +315,7 @@ impl Upkeep {
         rounds.under_way.remove(&node);
         match outcome {
             Ok(Reconciled { news, welcome }) => {
+                rounds.retry = PAUSE_FIRST;
                 self.route(&news).await;
                 self.correct(&news).await;
                 if welcome == Welcome::NotAdmitted {
@@ -317,13 +325,15 @@ impl Upkeep {
                     self.joining.send_modify(|joining| joining.failed(node.to_string(), missed));
                     return;
                 }
-                let alone =
-                    self.direction == Direction::Pull && self.others().iter().all(|other| *other == node);
+                let lonely = self.direction == Direction::Pull && self.is_lonely(node);
                 let reached = |joining: &mut Joining| {
-                    let state = if alone { &mut joining.alone } else { &mut joining.joined };
-                    !std::mem::replace(state, true)
+                    if lonely {
+                        joining.lonely.insert(node)
+                    } else {
+                        !std::mem::replace(&mut joining.joined, true)
+                    }
                 };
-                if self.joining.send_if_modified(reached) && !alone && self.direction == Direction::Pull {
+                if self.joining.send_if_modified(reached) && !lonely && self.direction == Direction::Pull {
                     self.hasten();
                 }
             }
@@ -331,6 +341,10 @@ impl Upkeep {
                 tracing::debug!(%node, %error, "no reconciliation");
                 let missed = Missed { why: error.to_string(), hindrance: Hindrance::Passing };
                 self.joining.send_modify(|joining| joining.failed(node.to_string(), missed));
+                // What another one has to tell is not to wait for a whole pause because this one is dead.
+                let retried = Instant::now() + random::around(rounds.retry);
+                rounds.next_reconciliation = rounds.next_reconciliation.min(retried);
+                rounds.retry = (rounds.retry * 2).min(self.pause_max);
             }
         }
     }
@@ -379,4 +393,28 @@ async fn changed_after<T>(
 ) -> Result<(), watch::error::RecvError> {
     sleep_until(earliest).await;
     watched.changed().await
+}
+
+#[cfg(test)]
+mod tests {
+    use datamesh_core::id::NodeId;
+    use libp2p::Multiaddr;
+
+    use super::{Hindrance, Joining, Missed};
+
+    #[test]
+    fn who_heard_of_nobody_alive_waits_for_every_other_way_in() {
+        let entries: Vec<Multiaddr> =
+            (1..4).map(|port| format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address")).collect();
+        let mut joining = Joining::through(&entries);
+        joining.lonely.extend([1, 2].map(|number| NodeId::from_bytes([number; 32])));
+        assert!(!joining.decided(), "the third may know more");
+        let missed = Missed { why: "refused".into(), hindrance: Hindrance::Passing };
+        joining.failed(entries[2].to_string(), missed);
+        assert!(joining.decided() && !joining.joined);
+
+        let mut joining = Joining::through(&entries);
+        joining.joined = true;
+        assert!(joining.decided(), "one who knows others is enough");
+    }
 }
