@@ -177,7 +177,7 @@ pub async fn put(
         let putting = Putting::start(world, settings, observer, order, &Unjournaled).await?;
         let _slot = putting.transfer.slot().await;
         // Boxed, since all stages of a put together make a large future.
-        match Box::pin(putting.run(Chunks::new(world, source, putting.chunker()))).await {
+        match Box::pin(putting.run(Chunks::new(&putting.transfer, source, putting.chunker()))).await {
             Ok(tally) => Ok(putting.report(tally)),
             Err(error) => {
                 // What was stored would be kept for nobody. A node that can't be told now keeps it until its lease ends.
@@ -211,7 +211,7 @@ pub async fn put_with_journal(
     let done = async {
         let putting = Putting::start(world, settings, Arc::clone(&observer), order, journal).await?;
         let _slot = putting.transfer.slot().await;
-        let tally = Box::pin(putting.run(Chunks::new(world, source, putting.chunker()))).await?;
+        let tally = Box::pin(putting.run(Chunks::new(&putting.transfer, source, putting.chunker()))).await?;
         Ok(putting.report(tally))
     };
     tell_end(done.await, &*observer, &settings)
@@ -393,8 +393,9 @@ impl<'a> Putting<'a> {
         match (chunk, record) {
             (None, None) => Ok(None),
             (None, Some(_)) => Err(PutError::Changed),
-            (Some(chunk), None) => {
+            (Some(mut chunk), None) => {
                 let share = self.share(&chunk).await;
+                chunk.intake = None;
                 Ok(Some((Cut::Fresh { index, chunk, share, slot }, Run::First)))
             }
             (Some(chunk), Some(record)) => {
@@ -490,7 +491,7 @@ impl<'a> Putting<'a> {
 
     /// Compresses, seals, stripes and sends one chunk.
     async fn put_chunk(&self, index: u64, chunk: Chunk, share: Share, slot: Slot) -> Result<Kept, PutError> {
-        let Chunk { bytes: chunk, digest_to_here } = chunk;
+        let Chunk { bytes: chunk, digest_to_here, .. } = chunk;
         let size = u32::try_from(chunk.len()).expect("a chunk is small");
         let compression = self.scheme().compression;
         let (sealer, coder) = (Arc::clone(&self.sealer), Arc::clone(&self.coder));

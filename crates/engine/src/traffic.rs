@@ -47,11 +47,15 @@ const SERVE_WAIT_MAX: Duration = Duration::from_secs(20);
 /// The longest time for which a request may have to wait for the others before its peer counts as slow.
 const QUEUE_MAX: Duration = Duration::from_secs(5);
 
+/// Of the memory of transfers, so much more is for what is read of sources and waits for its part of that memory: one in so many.
+const INTAKE_PART: usize = 4;
+
 /// The traffic of a process.
 pub struct Traffic {
     clock: Arc<dyn Clock>,
     settings: TrafficSettings,
     memory: Arc<Pool>,
+    intake: Arc<Pool>,
     slots: Arc<Pool>,
     gates: ByDirection<Option<Gate>>,
     peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
@@ -85,6 +89,7 @@ impl Traffic {
             clock,
             settings,
             memory: Pool::with_reserve(settings.memory),
+            intake: Pool::new(settings.memory / INTAKE_PART, Order::Fair),
             slots: Pool::new(settings.concurrent_transfers, Order::Ranked),
             gates: ByDirection {
                 upload: limits.upload.total.map(Gate::new),

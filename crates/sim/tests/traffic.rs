@@ -70,6 +70,15 @@ impl Mesh {
     }
 
     async fn put(&self, size: u64, settings: TransferSettings) -> ObjectId {
+        self.put_from(&mut Pattern(size), settings, Arc::new(Unobserved)).await
+    }
+
+    async fn put_from(
+        &self,
+        source: &mut dyn Source,
+        settings: TransferSettings,
+        observer: Arc<dyn Observer>,
+    ) -> ObjectId {
         let scheme = Scheme {
             mode: Mode::Sealed,
             chunking: Chunking::Fixed,
@@ -88,8 +97,7 @@ impl Mesh {
             recipients: vec![],
             term: Term::UntilReleased,
         };
-        let mut source = Pattern(size);
-        let putting = put(&self.world, settings, Arc::new(Unobserved), &mut source, &order);
+        let putting = put(&self.world, settings, observer, source, &order);
         Box::pin(putting).await.expect("acknowledged").object
     }
 
@@ -135,6 +143,42 @@ impl Source for Pattern {
             byte.copy_from_slice(&self.0.to_le_bytes()[..byte.len()]);
         }
         self.0 -= u64::try_from(count).expect("it fits");
+        async move { Ok(count) }.boxed()
+    }
+}
+
+/// The same, and how much of it all that read such sources have in memory, as far as they tell: now, and at the most.
+struct Watched<'a> {
+    pattern: Pattern,
+    read: &'a AtomicU64,
+    stored: &'a Advance,
+    ahead_most: &'a AtomicU64,
+}
+
+impl Source for Watched<'_> {
+    fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, size_max: usize) -> BoxFuture<'a, io::Result<usize>> {
+        async move {
+            let count = self.pattern.read(buffer, size_max).await?;
+            let read = self.read.fetch_add(u64::try_from(count).expect("it fits"), Ordering::Relaxed);
+            let ahead = read + u64::try_from(count).expect("it fits") - self.stored.0.load(Ordering::Relaxed);
+            self.ahead_most.fetch_max(ahead, Ordering::Relaxed);
+            Ok(count)
+        }
+        .boxed()
+    }
+}
+
+/// So many bytes, and then nothing for ever.
+struct Stalls(usize);
+
+impl Source for Stalls {
+    fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, size_max: usize) -> BoxFuture<'a, io::Result<usize>> {
+        let count = self.0.min(size_max);
+        if count == 0 {
+            return std::future::pending().boxed();
+        }
+        buffer.put_bytes(7, count);
+        self.0 -= count;
         async move { Ok(count) }.boxed()
     }
 }
@@ -289,6 +333,57 @@ fn transfers_that_are_equal_get_the_same_and_others_by_their_weight() {
     for (got, weight) in ranked.iter().zip([8.0, 4.0, 1.0]) {
         assert!((got / (all * weight / 13.0) - 1.0).abs() < 0.1, "{ranked:?}");
     }
+}
+
+#[test]
+fn many_who_put_at_once_read_little_that_there_is_no_memory_for() {
+    const PUTS: u64 = 32;
+    SimWorld::run(5, Link::default(), async |sim| {
+        let settings = TrafficSettings { concurrent_transfers: 32, ..with_memory(8) };
+        let mesh = Mesh::new(sim, settings, &[None; 6]);
+        let (read, ahead_most, stored) = (AtomicU64::new(0), AtomicU64::new(0), Arc::new(Advance::default()));
+        let puts = (0..PUTS).map(|number| {
+            let (mesh, read, ahead_most, stored) = (&mesh, &read, &ahead_most, Arc::clone(&stored));
+            async move {
+                let pattern = Pattern(8 * MIB + number);
+                let mut source = Watched { pattern, read, stored: &stored, ahead_most };
+                mesh.put_from(&mut source, TransferSettings::default(), Arc::clone(&stored) as _).await
+            }
+        });
+        join_all(puts).await;
+        let ahead = ahead_most.into_inner();
+        println!("{PUTS} puts had read {ahead} bytes more than were stored, at the most");
+        // What has memory, what waits for it, and of each the beginning of a chunk.
+        assert!(ahead <= (8 + 2 + 2) * MIB, "{ahead}");
+        assert!(ahead >= 4 * MIB, "the control: {ahead}, so that nothing was contended for");
+    });
+}
+
+#[test]
+fn those_who_send_nothing_more_keep_nobody_from_putting() {
+    SimWorld::run(6, Link::default(), async |sim| {
+        let settings = TrafficSettings { concurrent_transfers: 32, ..with_memory(8) };
+        let mesh = Mesh::new(sim, settings, &[None; 6]);
+        let stalled = (0..16).map(|_| async {
+            mesh.put_from(&mut Stalls(200_000), TransferSettings::default(), Arc::new(Unobserved)).await
+        });
+        let others = async {
+            // Those are all at it by then.
+            mesh.world.clock.sleep(Duration::from_millis(1)).await;
+            let started = mesh.world.clock.elapsed();
+            mesh.put(1000, TransferSettings::default()).await;
+            let short = mesh.world.clock.elapsed() - started;
+            mesh.put(20 * MIB, TransferSettings::default()).await;
+            (short, mesh.world.clock.elapsed() - started)
+        };
+        let Either::Right(((short, long), _)) = select(Box::pin(join_all(stalled)), Box::pin(others)).await
+        else {
+            panic!("none of them ends")
+        };
+        println!("beside 16 that stall, a short put took {short:?} and a long one {long:?}");
+        assert!(short < Duration::from_millis(100), "{short:?}: it waits for nobody");
+        assert!(long < Duration::from_secs(2), "{long:?}");
+    });
 }
 
 #[test]

@@ -90,6 +90,14 @@ impl Flow {
         self.traffic.memory.take(self.id, self.settings.priority, bytes).await
     }
 
+    /// Waits until so many bytes of a source may be read and wait for memory, since not too many do.
+    ///
+    /// # Cancel safety
+    /// Takes nothing when dropped; the place in the queue is lost.
+    pub(crate) async fn intake(&self, bytes: usize) -> Share {
+        self.traffic.intake.take(self.id, self.settings.priority, bytes).await
+    }
+
     /// Seconds that so many bytes are expected to take from a peer, with what it costs if it fails: at a reliability of r it is
     /// asked in vain (1 - r) / r times, and each time costs the patience with it and the time that another one takes.
     pub(crate) fn cost(&self, node: &NodeId, bytes: u64) -> f64 {

@@ -71,6 +71,18 @@ pub struct TransferSettings {
     pub limits: ByDirection<Option<Rate>>,
     /// The node that this process is, if it is one: to read what it has itself costs nobody anything.
     pub own: Option<NodeId>,
+    /// Who keeps what is read.
+    pub temperature: Temperature,
+}
+
+/// Who keeps what is read, beside its holders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Temperature {
+    /// Caches do: the one of this process and the mesh's cache nodes, which are asked first.
+    #[default]
+    Hot,
+    /// Nobody: what is seldom read pushes out of no cache what is read often.
+    Cold,
 }
 
 impl Default for TransferSettings {
@@ -88,6 +100,7 @@ impl Default for TransferSettings {
             priority: Priority::Normal,
             limits: ByDirection::default(),
             own: None,
+            temperature: Temperature::default(),
         }
     }
 }
@@ -225,6 +238,14 @@ impl Transfer {
     /// Takes nothing when dropped; the place in the queue is lost.
     pub async fn memory(&self, bytes: usize) -> Share {
         self.flow.memory(bytes).await
+    }
+
+    /// Waits until so many bytes of a source may be read before there is memory for them.
+    ///
+    /// # Cancel safety
+    /// Takes nothing when dropped; the place in the queue is lost.
+    pub async fn intake(&self, bytes: usize) -> Share {
+        self.flow.intake(bytes).await
     }
 
     /// The mesh as it was known when the transfer started.
