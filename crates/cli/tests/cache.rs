@@ -4,8 +4,11 @@ mod support;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
+use support::gateway::Gateway;
+use support::objects::wait_until;
 use support::{Mesh, Node, Random, datamesh, failure, field, json, run, same_bytes, text};
 
 const MIB: u64 = 1 << 20;
@@ -216,4 +219,48 @@ fn a_cache_node_pulls_what_is_popular_and_relieves_the_holders() {
     let used = told("datamesh_cache_used_bytes", &[]);
     assert!(used > capacity / 2.0 && used <= capacity, "{used} of {capacity}");
     assert!(told("datamesh_cache_removals", &[("reason", "evicted")]) > 0.0);
+}
+
+/// The value of a metric that a gateway tells.
+fn told_by(gateway: &Gateway, sample: &str) -> f64 {
+    let metrics = gateway.run("curl", &["--silent", "--fail", &format!("{}/metrics", gateway.endpoint)]);
+    let line = metrics.lines().find_map(|line| line.strip_prefix(sample));
+    let line = line.unwrap_or_else(|| panic!("no {sample} in\n{metrics}"));
+    line.trim().parse().expect("a number")
+}
+
+#[test]
+fn what_is_put_in_a_cold_storage_class_is_kept_by_no_cache() {
+    let mesh = Mesh::start(6);
+    let home = mesh.path("cache-node");
+    let words = ["service", "--role", "cache", "--listen", "/ip4/127.0.0.1/tcp/0", "--bootstrap"];
+    let words = words.iter().chain(&[mesh.nodes[0].address.as_str()]).map(ToString::to_string).collect();
+    let cache = Node::start(home, words, Vec::new());
+    mesh.wait_for_nodes(7);
+    json(&mesh.client, &["config", "set", "cache.capacity", "1GB"]);
+    let gateway = Gateway::start(&mesh.client);
+    let file = mesh.path("file");
+    Random(8).file(&file, 5 * MIB);
+    let stored = std::fs::read(&file).expect("it was written");
+    assert_eq!(gateway.make_bucket("classes"), "200");
+    let put_and_read = |class: &str| {
+        let (path, header) = (format!("/classes/{class}"), format!("x-amz-storage-class: {class}"));
+        let upload = ["--header", header.as_str(), "--upload-file", path_text(&file)];
+        assert_eq!(gateway.signed_with(&path, &upload).0, "200");
+        for _ in 0..4 {
+            let (status, read) = gateway.signed(&path, None);
+            assert!(status == "200" && read == stored, "{class}: {status}");
+        }
+    };
+    let lookups = || told_by(&gateway, "datamesh_cache_lookups_total{outcome=\"hit\"}");
+    let kept = || told_by(&gateway, "datamesh_cache_used_bytes");
+    let pulled = || {
+        let samples = json(&mesh.client, &["metrics"]);
+        value(&samples, &cache.peer_id, "datamesh_cache_pulls", &[("outcome", "succeeded")])
+    };
+    put_and_read("GLACIER_IR");
+    assert_eq!([lookups(), kept(), pulled()], [0.0; 3], "no cache is asked or told");
+    put_and_read("STANDARD_IA");
+    assert!(lookups() >= 5.0 && kept() > 5e6, "the control: {} hits, {} bytes", lookups(), kept());
+    wait_until("the cache node has pulled", Duration::from_secs(20), || pulled() > 0.0);
 }

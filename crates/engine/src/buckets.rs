@@ -33,7 +33,7 @@ pub use self::list::{List, ListOrder};
 pub use self::state::{Found, Listed};
 pub use self::upkeep::{OpenError, Upkeep};
 use self::view::View;
-use crate::transfer::{Failure, TransferSettings};
+use crate::transfer::{Failure, Temperature, TransferSettings};
 use crate::world::{Map, MapError, World};
 
 /// Changes that may wait to be written.
@@ -54,13 +54,16 @@ pub struct BucketsOrder {
     pub schemes: Arc<dyn Schemes>,
 }
 
-/// Chooses how a content is encoded.
+/// Chooses how a content is encoded, and who keeps what is read of it.
 pub trait Schemes: Send + Sync {
     /// The scheme of a content that is put now.
     ///
     /// # Errors
     /// Why there is none: the mesh is too small for it.
     fn scheme(&self, subject: &ContentSubject<'_>, topology: &Topology) -> Result<Scheme, String>;
+
+    /// Who keeps what is read of a content, by the class that was asked for when it was put.
+    fn temperature(&self, class: Option<&str>) -> Temperature;
 }
 
 /// What is known of a content before it is read.

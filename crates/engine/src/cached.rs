@@ -14,7 +14,7 @@ use datamesh_core::topology::{NodeRecord, NodeState, Role};
 use datamesh_core::wire::{Message, Request};
 use futures::future::{Either, join, select, try_join_all};
 
-use crate::transfer::{Failure, GatherError, Transfer};
+use crate::transfer::{Failure, GatherError, Temperature, Transfer};
 use crate::world::Cache;
 
 /// Cache nodes that are asked for one stripe at the most.
@@ -86,9 +86,12 @@ pub(crate) async fn block(
 }
 
 impl CacheNodes {
-    /// Those of the mesh as a transfer knows it.
+    /// Those of the mesh as a transfer knows it; none where what it reads is cold.
     #[must_use]
     pub fn of(transfer: &Transfer) -> Self {
+        if transfer.settings.temperature == Temperature::Cold {
+            return Self { nodes: Vec::new() };
+        }
         let serves = |record: &&NodeRecord| {
             record.role == Role::Cache && matches!(record.state, NodeState::Active | NodeState::Draining)
         };

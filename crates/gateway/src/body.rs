@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use datamesh_core::bucket::{Digests, Extent};
 use datamesh_engine::buckets::{Buckets, ReadError};
+use datamesh_engine::transfer::Temperature;
 use datamesh_engine::world::{Sink, Source};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
@@ -161,6 +162,7 @@ pub struct BodyStream {
 pub async fn read(
     buckets: &Buckets,
     extents: Vec<Extent>,
+    temperature: Temperature,
     range: Range<u64>,
 ) -> Result<BodyStream, ReadError> {
     let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD_MAX);
@@ -169,7 +171,7 @@ pub async fn read(
     let reading = async move {
         let mut sink = ChannelSink(sender.clone());
         let copied = tokio::select! {
-            copied = buckets.copy(&extents, range, &mut sink) => copied,
+            copied = buckets.copy(&extents, temperature, range, &mut sink) => copied,
             () = sender.closed() => return,
         };
         if let Err(error) = copied {

@@ -20,6 +20,7 @@ mod put;
 mod settings;
 pub(crate) mod stage;
 pub(crate) mod text;
+mod unmet;
 mod uploads;
 
 use std::future::Future;
@@ -107,6 +108,7 @@ pub async fn respond(gateway: &Gateway, service: &S3Service, mut request: HttpRe
         response = error_response(refusal);
     }
     response.headers_mut().extend(allowed.into_iter().flatten());
+    errors::name_request(&mut response, &id);
     response.headers_mut().insert(REQUEST_ID.clone(), id);
     let told = response.headers().contains_key(CONTENT_RANGE);
     if method == Method::HEAD && told && response.status() == StatusCode::OK {
@@ -122,6 +124,7 @@ pub async fn respond(gateway: &Gateway, service: &S3Service, mut request: HttpRe
 /// Refuses what the library would go further with.
 async fn admit(gateway: &Gateway, request: HttpRequest) -> S3Result<HttpRequest> {
     presigned::check(request.uri())?;
+    unmet::check(request.method(), request.headers())?;
     form::admit(gateway, request).await
 }
 

@@ -155,6 +155,12 @@ async fn what_is_the_owners_is_told_in_words_of_s3_and_not_changed() {
     }
     let managed = [("x-amz-server-side-encryption-aws-kms-key-id", "a-key")];
     server.ask_with(OWNER, "PUT", "/photos/managed", &managed, "").await.refused(501, "NotImplemented");
+    let to_somebody = [("x-amz-grant-read", "id=somebody")];
+    for path in ["/photos/granted", "/granted", "/photos/key?acl="] {
+        let granted = server.ask_with(OWNER, "PUT", path, &to_somebody, "").await;
+        granted.refused(400, "AccessControlListNotSupported");
+    }
+    server.ask_with(OWNER, "GET", "/photos/key", &managed, "").await.refused(400, "InvalidRequest");
     let controls = server.ask("GET", "/photos?ownershipControls=", "").await.ok();
     assert_eq!(controls.elements("ObjectOwnership"), ["BucketOwnerEnforced"]);
     let tagged = [("x-amz-tagging", "a=1&b=2")];

@@ -9,13 +9,14 @@ use datamesh_codec::keys::Identity;
 use datamesh_core::scheme::Scheme;
 use datamesh_core::topology::Topology;
 use datamesh_engine::buckets::{Buckets, BucketsOrder, ContentSubject, OpenError, Schemes};
+use datamesh_engine::transfer::Temperature;
 use datamesh_store::map::{DiskMap, OpenMapError};
 use tokio::task::JoinHandle;
 
 use crate::assemble::Client;
 use crate::home::Home;
 use crate::scheme::{rule, scheme};
-use crate::settings::{GatewaySettings, PutSettings, PutSubject, SchemeChoice, Settings};
+use crate::settings::{ClassRule, GatewaySettings, PutSettings, PutSubject, SchemeChoice, Settings};
 
 /// Processes of one home that may use the buckets of one owner at once: each has an index of its own.
 const INDEXES_MAX: u8 = 8;
@@ -103,10 +104,16 @@ struct SettingsSchemes {
     gateway: GatewaySettings,
 }
 
+impl SettingsSchemes {
+    fn rule(&self, class: Option<&str>) -> Option<&ClassRule> {
+        self.gateway.classes.iter().find(|rule| Some(rule.class.as_str()) == class)
+    }
+}
+
 impl Schemes for SettingsSchemes {
     fn scheme(&self, subject: &ContentSubject<'_>, topology: &Topology) -> Result<Scheme, String> {
         let ContentSubject { name, media_type, size, class } = *subject;
-        let class = class.and_then(|class| self.gateway.classes.iter().find(|rule| rule.class == class));
+        let class = self.rule(class);
         if let Some(rule) = class
             && let Ok(scheme) = scheme(&self.put, rule.scheme, topology)
         {
@@ -119,5 +126,9 @@ impl Schemes for SettingsSchemes {
             (None, None) => self.put.scheme,
         };
         scheme(&self.put, choice, topology).map_err(|error| error.to_string())
+    }
+
+    fn temperature(&self, class: Option<&str>) -> Temperature {
+        self.rule(class).map_or(Temperature::Hot, |rule| rule.temperature)
     }
 }

@@ -299,8 +299,8 @@ settings! {
         concurrent_transfers: ConcurrentTransfers = "256",
         /// A web address that the spans of requests are posted to, by OTLP over HTTP, as in `http://127.0.0.1:4318/v1/traces`.
         traces: WebAddress = "",
-        /// What storage classes mean, beside STANDARD, which goes by `put.scheme` and `put.policy`; `auto` where the mesh is too small.
-        classes: Vec<ClassRule> = "STANDARD_IA=auto,REDUCED_REDUNDANCY=1+1,GLACIER_IR=16+8",
+        /// What storage classes mean, beside STANDARD, which goes by `put.scheme` and `put.policy`: a scheme, `auto` where the mesh is too small, and for `@cold` that no cache keeps what is read.
+        classes: Vec<ClassRule> = "STANDARD_IA=auto,REDUCED_REDUNDANCY=1+1,GLACIER_IR=16+8@cold",
     }
     /// What this program tells others of its work.
     metrics: MetricsSettings {

@@ -13,7 +13,7 @@ use datamesh_engine::buckets::{
     Buckets, BucketsOrder, ChangeError, ContentSubject, ListOrder, OpenError, PutCondition, Refused, Schemes,
 };
 use datamesh_engine::progress::Unobserved;
-use datamesh_engine::transfer::TransferSettings;
+use datamesh_engine::transfer::{Temperature, TransferSettings};
 use datamesh_engine::world::{Map, MapError, MapRow};
 use datamesh_sim::fault::Fault;
 use datamesh_sim::network::Link;
@@ -81,6 +81,10 @@ impl Schemes for Fixed {
             redundancy: "4+2".parse().expect("a redundancy"),
         })
     }
+
+    fn temperature(&self, _: Option<&str>) -> Temperature {
+        Temperature::Hot
+    }
 }
 
 fn name() -> BucketName {
@@ -136,7 +140,7 @@ async fn get(buckets: &Buckets, at: &str) -> Option<Vec<u8>> {
     let content = found.version.content.expect("a current version has a content");
     let extents = buckets.extents(&name(), &content).expect("listed");
     let mut sink = Kept(Vec::new());
-    buckets.copy(&extents, 0..content.size, &mut sink).await.expect("it is there");
+    buckets.copy(&extents, Temperature::Hot, 0..content.size, &mut sink).await.expect("it is there");
     assert_eq!(blake3::hash(&sink.0).to_string(), content.etag, "another content than the one of the tag");
     Some(sink.0)
 }

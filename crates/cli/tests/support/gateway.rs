@@ -122,7 +122,8 @@ impl Gateway {
         self.signed_with(&format!("/{name}"), &["--request", "PUT", "--data", ""]).0
     }
 
-    fn signed_with(&self, path: &str, arguments: &[&str]) -> (String, Vec<u8>) {
+    /// Asks with a signature, and with these words to curl beside: the status, and what was answered.
+    pub(crate) fn signed_with(&self, path: &str, arguments: &[&str]) -> (String, Vec<u8>) {
         let mut command = Command::new("curl");
         command.args(["--silent", "--max-time", "60", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user"]);
         command.arg(format!("{}:{}", self.key.id, self.key.secret));

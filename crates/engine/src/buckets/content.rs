@@ -15,6 +15,7 @@ use crate::get::{DigestCheck, GetError, Reading};
 use crate::progress::{Observer, Unobserved};
 use crate::put::{PutError, PutOrder, put};
 use crate::renew::{RenewError, RenewOrder, renew};
+use crate::transfer::{Temperature, TransferSettings};
 use crate::world::{MapError, Sink, Source};
 
 /// Why a content can't be read.
@@ -88,6 +89,12 @@ impl Buckets {
         Ok(extents)
     }
 
+    /// Who keeps what is read of a content.
+    #[must_use]
+    pub fn temperature(&self, content: &Content) -> Temperature {
+        self.order.schemes.temperature(content.class.as_deref())
+    }
+
     /// Writes a range of what lies in these objects to a sink, in order. Says how many bytes.
     ///
     /// # Errors
@@ -98,10 +105,12 @@ impl Buckets {
     pub async fn copy(
         &self,
         extents: &[Extent],
+        temperature: Temperature,
         range: Range<u64>,
         sink: &mut dyn Sink,
     ) -> Result<u64, ReadError> {
         let identities = std::slice::from_ref(&**self.owner());
+        let transfer = TransferSettings { temperature, ..self.transfer() };
         let (mut begin, mut written) = (0_u64, 0);
         for extent in extents {
             let end = begin.saturating_add(extent.size);
@@ -109,7 +118,7 @@ impl Buckets {
             if wanted.start < wanted.end {
                 let observer = Arc::new(Unobserved);
                 let reading =
-                    Reading::open(self.world(), self.transfer(), observer, extent.object, identities).await?;
+                    Reading::open(self.world(), transfer, observer, extent.object, identities).await?;
                 let whole = wanted.start == begin && wanted.end == end;
                 let part = (!whole).then_some(wanted.start - begin..wanted.end - begin);
                 written += reading.copy(part, DigestCheck::Skip, sink).await?;
@@ -159,6 +168,7 @@ mod tests {
 
     use crate::buckets::{Buckets, ContentSubject};
     use crate::progress::Unobserved;
+    use crate::transfer::Temperature;
     use crate::world::{Sink, Source};
 
     /// Holds where it compiles: gateways let contents be stored, read and copied by tasks of their own.
@@ -170,7 +180,9 @@ mod tests {
             let subject = ContentSubject::default();
             buckets.store(&mut *source, &subject, Arc::new(Unobserved)).await
         });
-        task(|(buckets, extent, _, mut sink)| async move { buckets.copy(&[extent], 0..1, &mut *sink).await });
+        task(|(buckets, extent, _, mut sink)| async move {
+            buckets.copy(&[extent], Temperature::Hot, 0..1, &mut *sink).await
+        });
         task(|(buckets, extent, _, _)| async move { buckets.lease_again(&extent).await });
     }
 }

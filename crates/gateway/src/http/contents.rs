@@ -145,8 +145,9 @@ pub(super) async fn give(
     let size = range.end - range.start;
     let tracked = face.0.transfers.begin(Way::Get, key, Some(size));
     let buckets = face.buckets().clone();
+    let temperature = buckets.temperature(content);
     *response.body_mut() = respond(tracked, |mut sink| async move {
-        let written = buckets.copy(&extents, range, &mut sink).await?;
+        let written = buckets.copy(&extents, temperature, range, &mut sink).await?;
         if written == size {
             Ok(())
         } else {

@@ -12,6 +12,7 @@ use datamesh_core::bucket::{BucketName, Content, Key, Part, UploadId};
 use datamesh_core::limits::UPLOAD_PARTS_MAX;
 use datamesh_engine::buckets::{Buckets, ContentSubject, PutCondition};
 use datamesh_engine::progress::{Observer, Unobserved};
+use datamesh_engine::transfer::Temperature;
 use md5::{Digest, Md5};
 use tracing::{Instrument, info_span};
 
@@ -123,7 +124,7 @@ pub(super) async fn append(
 
 async fn read(buckets: &Buckets, part: &Part) -> Result<Bytes, Problem> {
     let mut sink = MemorySink(BytesMut::new());
-    buckets.copy(&[part.extent], 0..part.extent.size, &mut sink).await?;
+    buckets.copy(&[part.extent], Temperature::Cold, 0..part.extent.size, &mut sink).await?;
     Ok(sink.0.freeze())
 }
 

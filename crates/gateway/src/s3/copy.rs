@@ -166,7 +166,9 @@ impl Copying {
         algorithm: Option<Algorithm>,
     ) -> S3Result<Content> {
         let size = self.shown.content.size;
-        let body = body::read(buckets, extents, 0..size).await.map_err(map_read)?;
+        let body = body::read(buckets, extents, buckets.temperature(&self.shown.content), 0..size)
+            .await
+            .map_err(map_read)?;
         let mut expected = Expected::default();
         let had = self.shown.content.digests.keys().filter_map(|name| Algorithm::named(name));
         had.chain(algorithm).for_each(|algorithm| expected.want(algorithm));

@@ -6,10 +6,23 @@ use datamesh_engine::put::PutError;
 use datamesh_engine::renew::RenewError;
 use datamesh_engine::world::MapError;
 use hyper::HeaderMap;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use s3s::{S3Error, S3ErrorCode, s3_error};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use s3s::{Body, HttpResponse, S3Error, S3ErrorCode, s3_error};
 
 use crate::body::BodyFault;
+
+/// How the document of an error ends.
+const END: &[u8] = b"</Error>";
+
+/// Says in the document of an error which request it is of, as its header does: people send that document to whoever helps them.
+pub(super) fn name_request(response: &mut HttpResponse, id: &HeaderValue) {
+    let whole = response.body().bytes().unwrap_or_default();
+    if let Some(document) = whole.strip_suffix(END) {
+        let named = [document, b"<RequestId>", id.as_bytes(), b"</RequestId>", END].concat();
+        response.headers_mut().remove(CONTENT_LENGTH);
+        *response.body_mut() = Body::from(named);
+    }
+}
 
 /// Why something was not changed or found.
 #[must_use]

@@ -174,8 +174,10 @@ pub(super) async fn get(
     let asked = asked(gateway, &bucket, &shown.content, input.range, input.part_number)?;
     let buckets = gateway.buckets.clone();
     let content = shown.content.clone();
+    let temperature = buckets.temperature(&content);
     let extents = blocking(move || buckets.extents(&bucket, &content).map_err(map_read)).await?;
-    let body = body::read(&gateway.buckets, extents, asked.range.clone()).await.map_err(map_read)?;
+    let body =
+        body::read(&gateway.buckets, extents, temperature, asked.range.clone()).await.map_err(map_read)?;
     let tag_count = tag_count(&shown.content);
     let mut output = describe(shown, &asked, input.checksum_mode.as_ref());
     let body: DynByteStream = Box::pin(body);

@@ -172,9 +172,10 @@ async fn restore(
     upload: &Upload,
 ) -> S3Result<Part> {
     let (buckets, from) = (place.buckets.clone(), from.clone());
+    let temperature = buckets.temperature(&shown.content);
     let extents = blocking(move || buckets.extents(&from, &shown.content).map_err(map_read)).await?;
     let size = range.end - range.start;
-    let body = body::read(&place.buckets, extents, range).await.map_err(map_read)?;
+    let body = body::read(&place.buckets, extents, temperature, range).await.map_err(map_read)?;
     let mut expected = Expected::default();
     if let Some(digest) = digest_of(upload) {
         expected.want(digest.algorithm);

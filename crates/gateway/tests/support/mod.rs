@@ -12,6 +12,7 @@ use datamesh_core::bucket::{Access, AccessKey, Grant};
 use datamesh_core::scheme::{Chunking, Cipher, Compression, Mode, Redundancy, Scheme};
 use datamesh_core::topology::Topology;
 use datamesh_engine::buckets::{Buckets, BucketsOrder, ContentSubject, Schemes};
+use datamesh_engine::transfer::Temperature;
 use datamesh_gateway::s3::{respond, service};
 use datamesh_gateway::{Gateway, GatewaySettings};
 use datamesh_node::assemble::Client;
@@ -48,6 +49,10 @@ impl Schemes for Fixed {
             cipher: Cipher::Aes256Gcm,
             redundancy: Redundancy::new(4, 2).expect("in range"),
         })
+    }
+
+    fn temperature(&self, _: Option<&str>) -> Temperature {
+        Temperature::Hot
     }
 }
 
@@ -89,6 +94,8 @@ impl Answer {
     #[track_caller]
     pub(crate) fn refused(&self, status: u16, code: &str) {
         assert_eq!((self.status.as_u16(), self.element("Code").as_deref()), (status, Some(code)), "{self:?}");
+        let named = self.element("RequestId");
+        assert!(named.is_some() && named.as_deref() == self.header("x-amz-request-id"), "{named:?}");
     }
 
     #[track_caller]

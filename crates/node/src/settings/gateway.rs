@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use datamesh_engine::transfer::Temperature;
+
 use crate::settings::value::{ListItem, SchemeChoice, SettingValue};
 
 const NONE: &str = "none";
@@ -80,17 +82,23 @@ impl SettingValue for OptionalDomain {
     }
 }
 
-/// What a storage class means: the scheme of what is put with it.
+/// What a storage class means: the scheme of what is put with it, and who keeps what is read of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassRule {
     /// The class as S3 names it.
     pub class: String,
     /// What it chooses, as far as the mesh holds it.
     pub scheme: SchemeChoice,
+    /// Whether caches keep what is read.
+    pub temperature: Temperature,
 }
 
+/// What is written behind the scheme of a class that no cache keeps.
+const COLD: &str = "@cold";
+
 impl ListItem for ClassRule {
-    const FORM: &'static str = "list of CLASS=SCHEME, as in GLACIER_IR=archive,REDUCED_REDUNDANCY=1+1";
+    const FORM: &'static str =
+        "list of CLASS=SCHEME or CLASS=SCHEME@cold, as in GLACIER_IR=archive@cold,REDUCED_REDUNDANCY=1+1";
 
     fn read(text: &str) -> Result<Self, String> {
         let (class, scheme) = text.split_once('=').ok_or_else(|| format!("`{text}` is no CLASS=SCHEME"))?;
@@ -100,10 +108,14 @@ impl ListItem for ClassRule {
                 "`{class}` is no storage class: it has upper-case letters, digits and underscores"
             ));
         }
-        Ok(Self { class: class.to_owned(), scheme: SchemeChoice::read(scheme)? })
+        let (scheme, temperature) = scheme
+            .strip_suffix(COLD)
+            .map_or((scheme, Temperature::Hot), |scheme| (scheme, Temperature::Cold));
+        Ok(Self { class: class.to_owned(), scheme: SchemeChoice::read(scheme)?, temperature })
     }
 
     fn text(&self) -> String {
-        format!("{}={}", self.class, self.scheme.text())
+        let temperature = if self.temperature == Temperature::Cold { COLD } else { "" };
+        format!("{}={}{temperature}", self.class, self.scheme.text())
     }
 }

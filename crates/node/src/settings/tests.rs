@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use datamesh_core::scheme::Mode;
+use datamesh_engine::transfer::Temperature;
 
 use super::{
     ByteSize, DEFINITIONS, Definition, Layers, Origin, Override, ResolvedSettings, Settings, SettingsError,
@@ -139,4 +140,16 @@ fn a_value_is_set_without_losing_comments_or_order() {
     let no_table = SettingsFile::new(Path::new("config.toml"), "\nput = true\n");
     let error = set(&no_table, "put.mode", "public").expect_err("refused").to_string();
     assert_eq!(error, "config.toml:2: `put` is no table");
+}
+
+#[test]
+fn a_storage_class_chooses_a_scheme_and_whether_caches_keep_what_is_read() {
+    let classes = |text: &str| layers("", &[("DATAMESH_GATEWAY_CLASSES", text)], &[]);
+    let read = ResolvedSettings::load(&classes("WARM=8+4,FROZEN=archive@cold")).expect("valid");
+    let rules = &read.settings().gateway.classes;
+    let found: Vec<_> = rules.iter().map(|rule| (rule.class.as_str(), rule.temperature)).collect();
+    assert_eq!(found, [("WARM", Temperature::Hot), ("FROZEN", Temperature::Cold)]);
+    for wrong in ["FROZEN=archive@frozen", "FROZEN=@cold", "frozen=auto@cold"] {
+        assert!(refused(&classes(wrong)).contains("gateway.classes"), "{wrong}");
+    }
 }
