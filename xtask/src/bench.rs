@@ -46,6 +46,11 @@ impl S3Server {
         s3::Server::endpoint(&self.0)
     }
 
+    /// Whose all is that it serves.
+    pub(crate) const fn owner(&self) -> &s3::Owner {
+        self.0.owner()
+    }
+
     /// Another key, and its secret, with this grant.
     pub(crate) fn access_key(&self, grant: &str) -> Result<(String, String), String> {
         self.0.access_key(grant)

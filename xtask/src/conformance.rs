@@ -79,19 +79,21 @@ fn settings_text(server: &S3Server) -> Result<String, String> {
     let address = endpoint.address.trim_start_matches("http://");
     let (host, port) = address.split_once(':').ok_or_else(|| format!("{address} has no port"))?;
     let (other, other_secret) = server.access_key(ELSEWHERE)?;
-    let user = |name: &str, key: &str, secret: &str| {
+    let user = |name: &str, id: &str, key: &str, secret: &str| {
         format!(
-            "access_key = {key}\nsecret_key = {secret}\ndisplay_name = {name}\nuser_id = {name}\n\
+            "access_key = {key}\nsecret_key = {secret}\ndisplay_name = {name}\nuser_id = {id}\n\
              email = {name}@example.com\n"
         )
     };
+    let owner = server.owner();
     Ok(format!(
         "[DEFAULT]\nhost = {host}\nport = {port}\nis_secure = False\nssl_verify = False\nssh_user = none\n\
          ssh_passwd = none\nssh_port = 1\n[fixtures]\nbucket prefix = conformance-{{random}}-\n[s3 main]\n{}\
+         kms_keyid = one\nkms_keyid2 = another\n\
          storage_classes = STANDARD_IA\nlc_debug_interval = 10\napi_name = {}\n[s3 alt]\n{}",
-        user("main", &endpoint.key, &endpoint.secret),
+        user(&owner.name, &owner.id, &endpoint.key, &endpoint.secret),
         endpoint.region,
-        user("other", &other, &other_secret),
+        user("other", "other", &other, &other_secret),
     ))
 }
 

@@ -11,6 +11,12 @@ pub(super) mod own;
 /// The bucket that is measured in.
 pub(super) const BUCKET: &str = "measured";
 
+/// Whose all is that the gateway serves, as it tells S3 clients.
+pub(crate) struct Owner {
+    pub(crate) name: String,
+    pub(crate) id: String,
+}
+
 /// Where a server is, and who may ask it.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {

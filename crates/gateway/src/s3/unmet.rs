@@ -1,6 +1,6 @@
-//! Headers that ask for what nobody would do, and that the library passes over.
+//! Headers that ask for what nobody would do, or say nothing, and that the library passes over.
 
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use s3s::{S3Error, S3Result, s3_error};
 
@@ -9,14 +9,20 @@ const GRANT: &str = "x-amz-grant-";
 /// What headers begin with that say how something is to be encrypted.
 const ENCRYPTION: &str = "x-amz-server-side-encryption";
 
-/// Refuses rights that nobody would be given, and encryption where nothing is written.
+/// The digest of a body, as it was before there was a choice.
+const MD5: &str = "content-md5";
+
+/// Refuses rights that nobody would be given, encryption where nothing is written, and a digest that is none.
 ///
 /// # Errors
-/// `AccessControlListNotSupported` or `InvalidRequest`, as S3 says it.
+/// `AccessControlListNotSupported`, `InvalidRequest` or `InvalidDigest`, as S3 says it.
 pub(super) fn check(method: &Method, headers: &HeaderMap) -> S3Result<()> {
     let has = |beginning: &str| headers.keys().any(|name| name.as_str().starts_with(beginning));
     if has(GRANT) {
         return Err(s3_error!(AccessControlListNotSupported, "access is given to access keys, not by lists"));
+    }
+    if headers.get(MD5).is_some_and(HeaderValue::is_empty) {
+        return Err(s3_error!(InvalidDigest, "the header {MD5} says no digest"));
     }
     if [Method::GET, Method::HEAD].contains(method) && has(ENCRYPTION) {
         let mut error: S3Error = s3_error!(
@@ -48,5 +54,8 @@ mod tests {
         assert!(check(&Method::GET, &key).is_err() && check(&Method::HEAD, &key).is_err());
         assert!(check(&Method::PUT, &key).is_ok(), "said by the operation, which knows the fields");
         assert!(check(&Method::GET, &with("x-amz-checksum-mode")).is_ok());
+        let no_digest = [(HeaderName::from_static("content-md5"), HeaderValue::from_static(""))];
+        assert!(check(&Method::PUT, &no_digest.into_iter().collect()).is_err());
+        assert!(check(&Method::PUT, &with("content-md5")).is_ok());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Endpoint, Server, failed};
+use super::{Endpoint, Owner, Server, failed};
 use crate::bench::mesh::{Keeping, Mesh};
 use crate::bench::process::{Running, Usage, forget_peak, output, wait_until, with_log};
 use crate::bench::route::Route;
@@ -17,6 +17,7 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Own {
     gateway: Running,
     endpoint: Endpoint,
+    owner: Owner,
     mesh: Mesh,
 }
 
@@ -48,7 +49,12 @@ impl Own {
             key,
             secret,
         };
-        Ok(Self { gateway, endpoint, mesh })
+        let owner = Owner { name: field(&serving, "network")?, id: field(&serving, "owner")? };
+        Ok(Self { gateway, endpoint, owner, mesh })
+    }
+
+    pub(crate) const fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// Another key, and its secret, with this grant.
