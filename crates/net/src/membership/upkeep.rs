@@ -97,9 +97,9 @@ impl Joining {
     /// Whether more waiting can't change how it ends.
     pub(crate) fn decided(&self) -> bool {
         let all_tried = self.entry_count > 0 && self.failures.len() >= self.entry_count;
-        let lonely_alone =
+        let only_lonely =
             !self.lonely.is_empty() && self.lonely.len() + self.failures.len() >= self.entry_count;
-        self.joined || lonely_alone || self.is_not_admitted() || (all_tried && self.is_other_mesh())
+        self.joined || only_lonely || self.is_not_admitted() || (all_tried && self.is_other_mesh())
     }
 
     /// Whether all that answered are of another mesh.
