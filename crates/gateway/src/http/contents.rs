@@ -226,12 +226,14 @@ pub(super) fn condition(headers: &HeaderMap) -> Result<PutCondition, Problem> {
     }
 }
 
-/// The media type that a request says its body has.
+/// The media type that a request says its body has, if it says one.
 ///
 /// # Errors
 /// When it is too long.
 pub(super) fn media_type(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let told = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    // A range of types says what somebody takes, and of what is put nothing.
+    let told = told.filter(|text| !text.contains('*'));
     told.map(|text| bounded("Content-Type", text)).transpose()
 }
 
@@ -244,4 +246,22 @@ pub(super) fn bounded(what: &str, text: &str) -> Result<String, Problem> {
         return Ok(text.to_owned());
     }
     Err(Problem::usage(format!("{what} has {} bytes; it may have {DETAIL_TEXT_SIZE_MAX}", text.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::HeaderMap;
+    use hyper::header::CONTENT_TYPE;
+
+    use super::media_type;
+
+    #[test]
+    fn a_range_of_types_is_no_media_type() {
+        let of = |text: &str| {
+            let headers: HeaderMap = [(CONTENT_TYPE, text.parse().expect("a header"))].into_iter().collect();
+            media_type(&headers).expect("it is short")
+        };
+        assert_eq!(of("text/plain; charset=utf-8").as_deref(), Some("text/plain; charset=utf-8"));
+        assert_eq!([of("*/*"), of("text/*")], [None, None]);
+    }
 }
