@@ -252,15 +252,19 @@ fn what_is_put_in_a_cold_storage_class_is_kept_by_no_cache() {
             assert!(status == "200" && read == stored, "{class}: {status}");
         }
     };
-    let lookups = || told_by(&gateway, "datamesh_cache_lookups_total{outcome=\"hit\"}");
+    let hits = || told_by(&gateway, "datamesh_cache_lookups_total{outcome=\"hit\"}");
     let kept = || told_by(&gateway, "datamesh_cache_used_bytes");
-    let pulled = || {
-        let samples = json(&mesh.client, &["metrics"]);
-        value(&samples, &cache.peer_id, "datamesh_cache_pulls", &[("outcome", "succeeded")])
+    let of_cache_node = |metric: &str, label: (&str, &str)| {
+        value(&json(&mesh.client, &["metrics"]), &cache.peer_id, metric, &[label])
     };
+    // Every stripe that a cache node lacks it is told of, before the get ends.
+    let asked = || of_cache_node("datamesh_requests", ("request", "describe"));
+    let pulled = || of_cache_node("datamesh_cache_pulls", ("outcome", "succeeded"));
+    let before = asked();
     put_and_read("GLACIER_IR");
-    assert_eq!([lookups(), kept(), pulled()], [0.0; 3], "no cache is asked or told");
+    assert_eq!([hits(), kept(), asked() - before, pulled()], [0.0; 4], "no cache is asked or told");
     put_and_read("STANDARD_IA");
-    assert!(lookups() >= 5.0 && kept() > 5e6, "the control: {} hits, {} bytes", lookups(), kept());
+    assert!(hits() >= 5.0 && kept() > 5e6, "the control: {} hits, {} bytes", hits(), kept());
+    assert!(asked() - before >= 5.0, "the control: {} questions", asked() - before);
     wait_until("the cache node has pulled", Duration::from_secs(20), || pulled() > 0.0);
 }

@@ -62,8 +62,10 @@ pub trait Schemes: Send + Sync {
     /// Why there is none: the mesh is too small for it.
     fn scheme(&self, subject: &ContentSubject<'_>, topology: &Topology) -> Result<Scheme, String>;
 
-    /// Who keeps what is read of a content, by the class that was asked for when it was put.
-    fn temperature(&self, class: Option<&str>) -> Temperature;
+    /// Who keeps what is read of a content, by the class that was asked for when it was put. All is hot where nothing else is said.
+    fn temperature(&self, _class: Option<&str>) -> Temperature {
+        Temperature::Hot
+    }
 }
 
 /// What is known of a content before it is read.

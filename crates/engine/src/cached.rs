@@ -1,6 +1,7 @@
 //! Looks in the cache before nodes are asked, and offers it what they gave.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use datamesh_core::wire::{Message, Request};
 use futures::future::{Either, join, select, try_join_all};
 
 use crate::transfer::{Failure, GatherError, Temperature, Transfer};
-use crate::world::Cache;
+use crate::world::{Cache, NoCache, World};
 
 /// Cache nodes that are asked for one stripe at the most.
 const CACHES_MAX: usize = 3;
@@ -46,6 +47,15 @@ struct CacheNode {
     misses: AtomicU32,
     /// Stripes that it was not asked for because of that.
     passed_over: AtomicU32,
+}
+
+/// The world of a reading: without a cache of its own where what it reads is cold. Nor are there cache nodes then, see [`CacheNodes::of`].
+pub(crate) fn world_at(world: &World, temperature: Temperature) -> World {
+    let mut world = world.clone();
+    if temperature == Temperature::Cold {
+        world.cache = Arc::new(NoCache);
+    }
+    world
 }
 
 /// A stripe from the own cache, else from a cache node, else from holders. What is given hashes to what the stripe says.

@@ -21,8 +21,8 @@ use futures::stream::{self, FusedStream, StreamExt, TryStreamExt};
 use crate::cached::{self, CacheNodes};
 use crate::progress::{Cause, Event, Observer};
 use crate::traffic::Share;
-use crate::transfer::{GatherError, Temperature, Transfer, TransferSettings};
-use crate::world::{NoCache, Sink, World};
+use crate::transfer::{GatherError, Transfer, TransferSettings};
+use crate::world::{Sink, World};
 
 /// Why bytes were not got.
 #[derive(Debug, thiserror::Error)]
@@ -152,10 +152,7 @@ impl Reading {
         object: ObjectId,
         identities: &[Identity],
     ) -> Result<Self, GetError> {
-        let mut world = world.clone();
-        if settings.temperature == Temperature::Cold {
-            world.cache = Arc::new(NoCache);
-        }
+        let world = cached::world_at(world, settings.temperature);
         let transfer = Transfer::start(world, settings, observer).await;
         let opened = Self::open_root(&transfer, object, identities).await;
         let (caches, root) = opened.inspect_err(|error| transfer.observe(error.event(&settings)))?;

@@ -81,10 +81,6 @@ impl Schemes for Fixed {
             redundancy: "4+2".parse().expect("a redundancy"),
         })
     }
-
-    fn temperature(&self, _: Option<&str>) -> Temperature {
-        Temperature::Hot
-    }
 }
 
 fn name() -> BucketName {

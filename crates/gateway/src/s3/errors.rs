@@ -16,6 +16,9 @@ const END: &[u8] = b"</Error>";
 
 /// Says in the document of an error which request it is of, as its header does: people send that document to whoever helps them.
 pub(super) fn name_request(response: &mut HttpResponse, id: &HeaderValue) {
+    if response.status().is_success() {
+        return;
+    }
     let whole = response.body().bytes().unwrap_or_default();
     if let Some(document) = whole.strip_suffix(END) {
         let named = [document, b"<RequestId>", id.as_bytes(), b"</RequestId>", END].concat();

@@ -9,7 +9,6 @@ use datamesh_core::bucket::{Access, AccessKey, Grant};
 use datamesh_core::scheme::{Chunking, Cipher, Compression, Mode, Scheme};
 use datamesh_core::topology::Topology;
 use datamesh_engine::buckets::{Buckets, BucketsOrder, ContentSubject, Schemes};
-use datamesh_engine::transfer::Temperature;
 use datamesh_gateway::{Gateway, GatewaySettings, http};
 use datamesh_node::assemble::Client;
 use datamesh_node::home::Home;
@@ -37,10 +36,6 @@ impl Schemes for FourAndTwo {
             cipher: if public { Cipher::None } else { Cipher::Aes256Gcm },
             redundancy: "4+2".parse().expect("a redundancy"),
         })
-    }
-
-    fn temperature(&self, _: Option<&str>) -> Temperature {
-        Temperature::Hot
     }
 }
 

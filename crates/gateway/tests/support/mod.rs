@@ -12,7 +12,6 @@ use datamesh_core::bucket::{Access, AccessKey, Grant};
 use datamesh_core::scheme::{Chunking, Cipher, Compression, Mode, Redundancy, Scheme};
 use datamesh_core::topology::Topology;
 use datamesh_engine::buckets::{Buckets, BucketsOrder, ContentSubject, Schemes};
-use datamesh_engine::transfer::Temperature;
 use datamesh_gateway::s3::{respond, service};
 use datamesh_gateway::{Gateway, GatewaySettings};
 use datamesh_node::assemble::Client;
@@ -49,10 +48,6 @@ impl Schemes for Fixed {
             cipher: Cipher::Aes256Gcm,
             redundancy: Redundancy::new(4, 2).expect("in range"),
         })
-    }
-
-    fn temperature(&self, _: Option<&str>) -> Temperature {
-        Temperature::Hot
     }
 }
 

@@ -152,11 +152,9 @@ struct Rounds {
     next_judgement: Instant,
 }
 
-impl Upkeep {
-    /// Runs until the network closes; then saves a last time.
-    pub(crate) async fn run(mut self) {
-        let now = Instant::now();
-        let mut rounds = Rounds {
+impl Rounds {
+    fn begin(now: Instant, beat: Duration) -> Self {
+        Self {
             reconciliations: JoinSet::new(),
             under_way: BTreeSet::new(),
             strangers: BTreeSet::new(),
@@ -164,9 +162,22 @@ impl Upkeep {
             retry: PAUSE_FIRST,
             next_reconciliation: now + PAUSE_FIRST,
             next_save: now,
-            next_beat: now + random::around(self.membership.beat()),
+            next_beat: now + random::around(beat),
             next_judgement: now + JUDGE_EVERY,
-        };
+        }
+    }
+
+    /// What another node has to tell is not to wait for a whole pause because this one is dead.
+    fn missed(&mut self, now: Instant, pause_max: Duration) {
+        self.next_reconciliation = self.next_reconciliation.min(now + random::around(self.retry));
+        self.retry = (self.retry * 2).min(pause_max);
+    }
+}
+
+impl Upkeep {
+    /// Runs until the network closes; then saves a last time.
+    pub(crate) async fn run(mut self) {
+        let mut rounds = Rounds::begin(Instant::now(), self.membership.beat());
         let mut unsaved = self.membership.watch();
         self.route(&self.membership.records()).await;
         let closing = self.closing.clone();
@@ -341,10 +352,7 @@ impl Upkeep {
                 tracing::debug!(%node, %error, "no reconciliation");
                 let missed = Missed { why: error.to_string(), hindrance: Hindrance::Passing };
                 self.joining.send_modify(|joining| joining.failed(node.to_string(), missed));
-                // What another one has to tell is not to wait for a whole pause because this one is dead.
-                let retried = Instant::now() + random::around(rounds.retry);
-                rounds.next_reconciliation = rounds.next_reconciliation.min(retried);
-                rounds.retry = (rounds.retry * 2).min(self.pause_max);
+                rounds.missed(Instant::now(), self.pause_max);
             }
         }
     }
@@ -397,10 +405,29 @@ async fn changed_after<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use datamesh_core::id::NodeId;
     use libp2p::Multiaddr;
+    use tokio::time::Instant;
 
-    use super::{Hindrance, Joining, Missed};
+    use super::{Hindrance, Joining, Missed, PAUSE_FIRST, Rounds};
+
+    #[test]
+    fn one_that_is_dead_does_not_cost_a_whole_pause_and_many_that_are_cost_ever_longer_ones() {
+        let (now, pause_max) = (Instant::now(), Duration::from_secs(10));
+        let mut rounds = Rounds::begin(now, Duration::from_secs(1));
+        rounds.next_reconciliation = now + pause_max;
+        rounds.missed(now, pause_max);
+        let first = rounds.next_reconciliation - now;
+        assert!(first <= PAUSE_FIRST * 2, "{first:?}");
+        for _ in 0..20 {
+            rounds.next_reconciliation = now + pause_max * 2;
+            rounds.missed(now, pause_max);
+        }
+        let last = rounds.next_reconciliation - now;
+        assert!(last > PAUSE_FIRST * 4 && rounds.retry == pause_max, "{last:?}");
+    }
 
     #[test]
     fn who_heard_of_nobody_alive_waits_for_every_other_way_in() {
